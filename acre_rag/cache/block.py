@@ -1,0 +1,69 @@
+"""Keys and values of some tokens, in every layer of one model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class KVBlock:
+    """Keys and values of some tokens, in every layer of one model.
+
+    There is no batch axis: a block belongs to one document. Keys are kept *before* rotary
+    embedding, so that a refill may give their tokens new positions.
+
+    Attributes:
+        keys: Not rotated, (layers, kv_heads, tokens, head_dim).
+        values: Same shape, dtype and device as `keys`.
+
+    Raises:
+        ValueError: The two differ in shape, dtype or device, or have other than four axes.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+    def __post_init__(self) -> None:
+        ours = (self.keys.shape, self.keys.dtype, self.keys.device)
+        theirs = (self.values.shape, self.values.dtype, self.values.device)
+        if ours != theirs or self.keys.ndim != 4:
+            raise ValueError(
+                f"keys are {ours} and values {theirs}; expected equal shapes, dtypes and devices, "
+                "with the axes (layers, kv_heads, tokens, head_dim)"
+            )
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens in the block."""
+        return self.keys.shape[2]
+
+    def slice(self, start: int, end: int) -> "KVBlock":
+        """View the tokens from `start` up to `end`, without copying."""
+        return KVBlock(self.keys[:, :, start:end], self.values[:, :, start:end])
+
+    def take(self, places: Tensor) -> "KVBlock":
+        """Copy the tokens at `places`, (chosen,), int64, in that order."""
+        return KVBlock(self.keys.index_select(2, places), self.values.index_select(2, places))
+
+    def to(self, *, dtype: torch.dtype, device: torch.device | str) -> "KVBlock":
+        """Cast to a dtype and move to a device; returns itself where nothing changes."""
+        if self.keys.dtype == dtype and self.keys.device == torch.device(device):
+            return self
+        return KVBlock(self.keys.to(device, dtype), self.values.to(device, dtype))
+
+    @staticmethod
+    def concatenate(blocks: Sequence["KVBlock"]) -> "KVBlock":
+        """Join blocks of one model along their tokens, in the order given.
+
+        Raises:
+            ValueError: There is no block to join.
+        """
+        if not blocks:
+            raise ValueError("found no block to join; expected one or more")
+        if len(blocks) == 1:
+            return blocks[0]
+        keys = torch.cat([block.keys for block in blocks], dim=2)
+        values = torch.cat([block.values for block in blocks], dim=2)
+        return KVBlock(keys, values)

@@ -1,0 +1,82 @@
+"""Settings of an engine: how documents are read, and how questions are put."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from acre_rag.errors import ConfigError
+
+StoredDtype = Literal["bfloat16", "float16", "float32"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """The words around a document and a question.
+
+    What stands before the document is part of every cache; what follows it is not, so that
+    `question` and `instructions` may change from one question to the next.
+
+    Attributes:
+        introduction: Opens the user's turn, before the documents.
+        question: Follows the documents; `{question}` marks the place of the question.
+        instructions: Follows the question, unless the question brings its own.
+    """
+
+    introduction: str = "Read the context and answer the question.\n\n"
+    question: str = "\nQuestion: {question}\n"
+    instructions: str = "Answer with a short phrase from the context."
+
+    def __post_init__(self) -> None:
+        if self.question.count("{question}") != 1:
+            raise ConfigError(
+                f"prompt question is {self.question!r}; expected exactly one '{{question}}': add it"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ACREConfig:
+    """Settings of an engine; every one but `context_tokens`, `selection` and `on_damage` is part of a cache's identity.
+
+    Attributes:
+        interval_tokens: Raw tokens that one landmark stands for.
+        window_tokens: Raw tokens prefilled in one step; a multiple of `interval_tokens`.
+        segment_tokens: Raw tokens after which the landmarks start anew; a multiple of
+            `window_tokens`. A segment ends sooner where the context is too short for it.
+        stored_dtype: Number type of the stored keys and values.
+        context_tokens: Longest sequence the model may see; `None` takes the model's own limit.
+        selection: `learned` weights of the adapter (or the calibrated heads of the
+            training-free mode), or the `published` rule of ACRE (last layer, all heads).
+        on_damage: Encode a damaged or missing value again (`recompute`), or `raise`.
+        prompt: The words around a document and a question.
+    """
+
+    interval_tokens: int = 16
+    window_tokens: int = 1024
+    segment_tokens: int = 16384
+    stored_dtype: StoredDtype = "bfloat16"
+    context_tokens: int | None = None
+    selection: Literal["learned", "published"] = "learned"
+    on_damage: Literal["recompute", "raise"] = "recompute"
+    prompt: Prompt = field(default_factory=Prompt)
+
+    def __post_init__(self) -> None:
+        for name in ("interval_tokens", "window_tokens", "segment_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more: raise it")
+        for small, large in (
+            ("interval_tokens", "window_tokens"),
+            ("window_tokens", "segment_tokens"),
+        ):
+            if getattr(self, large) % getattr(self, small):
+                raise ConfigError(
+                    f"{large} is {getattr(self, large)}; expected a multiple of {small} "
+                    f"({getattr(self, small)}): change one of them"
+                )
+        for name, allowed in (
+            ("stored_dtype", ("bfloat16", "float16", "float32")),
+            ("selection", ("learned", "published")),
+            ("on_damage", ("recompute", "raise")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}"
+                )

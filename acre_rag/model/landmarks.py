@@ -1,0 +1,173 @@
+"""Landmark projections: what a landmark's row goes through instead of the model's own.
+
+ACRE, section 3.1: a landmark has an embedding and q, k, v projections of its own; all else is shared.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from acre_rag.errors import AdapterError
+from acre_rag.model.support import ModelShape
+
+QUESTION_GROUPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LowRankProjection:
+    """A low-rank change to a frozen projection: `x @ down.T @ up.T` is added.
+
+    Attributes:
+        down: (rank, inputs).
+        up: (outputs, rank).
+    """
+
+    down: Tensor
+    up: Tensor
+
+    def apply(self, inputs: Tensor, outputs: Tensor) -> Tensor:
+        """Project rows (batch, rows, inputs), given what the frozen projection made of them."""
+        change = inputs @ self.down.to(inputs.dtype).T @ self.up.to(inputs.dtype).T
+        return outputs + change
+
+
+@dataclass(frozen=True, slots=True)
+class FullProjection:
+    """A projection in place of the frozen one.
+
+    Attributes:
+        weight: (outputs, inputs).
+        bias: (outputs,), or `None`.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def apply(self, inputs: Tensor, outputs: Tensor) -> Tensor:
+        """Project rows (batch, rows, inputs), whatever the frozen projection made of them."""
+        bias = None if self.bias is None else self.bias.to(inputs.dtype)
+        return nn.functional.linear(inputs, self.weight.to(inputs.dtype), bias)
+
+
+Projection = LowRankProjection | FullProjection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LandmarkAdapter:
+    """The trained part of ACRE for one model.
+
+    Attributes:
+        embedding: Embedding that every landmark starts from, (hidden,).
+        projections: One mapping a layer, from `q`, `k` and `v` to the landmark's projection.
+        selection: Weight of each head in a landmark's score, (layers, q_heads, 3 question
+            groups), adding up to 1; `None` where it was not trained (ACRE's published rule).
+        interval_tokens: Interval that the landmarks were trained for.
+    """
+
+    embedding: Tensor
+    projections: Sequence[Mapping[str, Projection]]
+    selection: Tensor | None
+    interval_tokens: int
+
+    def check(self, shape: ModelShape) -> None:
+        """Compare the adapter's sizes with a model's.
+
+        Raises:
+            AdapterError: It was made for another model.
+        """
+        found = (len(self.projections), self.embedding.shape[0])
+        expected = (shape.layers, shape.hidden)
+        if found != expected:
+            raise AdapterError(
+                f"the adapter has {found[0]} layers of hidden size {found[1]}, the model "
+                f"{expected[0]} of {expected[1]}: use the adapter that was trained for this model"
+            )
+        for layer in self.projections:
+            for name, projection in layer.items():
+                heads = shape.q_heads if name == "q" else shape.kv_heads
+                self._check_projection(name, projection, heads * shape.head_dim, shape.hidden)
+
+    def _check_projection(
+        self, name: str, projection: Projection, outputs: int, inputs: int
+    ) -> None:
+        if isinstance(projection, LowRankProjection):
+            found = (projection.up.shape[0], projection.down.shape[1])
+        else:
+            found = (projection.weight.shape[0], projection.weight.shape[1])
+        if found != (outputs, inputs):
+            raise AdapterError(
+                f"the adapter's {name} projection maps {found[1]} to {found[0]}, the model's "
+                f"{inputs} to {outputs}: use the adapter that was trained for this model"
+            )
+
+
+def install_landmarks(attention: Sequence[nn.Module], adapter: LandmarkAdapter) -> None:
+    """Let the landmark rows of a pass through the adapter's projections, for good.
+
+    The rows come with the pass (keyword `acre`), so that a module keeps no state from one
+    window to the next: recomputing a layer for its gradient sees the same rows again.
+
+    Args:
+        attention: Attention module of each layer of a reading twin.
+        adapter: Projections, one mapping a layer.
+    """
+    for module, projections in zip(attention, adapter.projections, strict=True):
+        rows = _LandmarkRows()
+        module.register_forward_pre_hook(rows.note, with_kwargs=True)
+        if hasattr(module, "qkv_proj"):
+            module.qkv_proj.register_forward_hook(_FusedHook(rows, projections))  # type: ignore[union-attr]
+            continue
+        for name, projection in projections.items():
+            linear: nn.Module = getattr(module, f"{name}_proj")
+            linear.register_forward_hook(_ProjectionHook(rows, projection))
+
+
+class _LandmarkRows:
+    """Which rows of the pass at hand are landmarks, for one layer."""
+
+    rows: Tensor | None = None
+
+    def note(self, module: nn.Module, args: object, kwargs: dict[str, object]) -> None:
+        self.rows = kwargs["acre"].landmark_rows  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class _ProjectionHook:
+    landmarks: _LandmarkRows
+    projection: Projection
+
+    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
+        rows = self.landmarks.rows
+        if rows is None:
+            return outputs
+        rows = rows.to(outputs.device)
+        changed = self.projection.apply(args[0][:, rows], outputs[:, rows])
+        return outputs.index_copy(1, rows, changed.to(outputs.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class _FusedHook:
+    """The same for a fused projection, whose outputs are q, k and v in a row."""
+
+    landmarks: _LandmarkRows
+    projections: Mapping[str, Projection]
+
+    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
+        rows = self.landmarks.rows
+        if rows is None:
+            return outputs
+        rows = rows.to(outputs.device)
+        inputs = args[0][:, rows]
+        widths = [_outputs(self.projections[name]) for name in "qkv"]
+        parts = outputs[:, rows].split(widths, dim=-1)
+        named = zip("qkv", parts, strict=True)
+        changed = torch.cat([self.projections[n].apply(inputs, p) for n, p in named], dim=-1)
+        return outputs.index_copy(1, rows, changed.to(outputs.dtype))
+
+
+def _outputs(projection: Projection) -> int:
+    if isinstance(projection, LowRankProjection):
+        return projection.up.shape[0]
+    return projection.weight.shape[0]

@@ -1,0 +1,246 @@
+"""A twin of the model that reads: it sees keys before rotation, with memory put in front.
+
+The twin shares every weight with the model and owns its modules, so that the model itself is never
+touched: whatever the twin does, the model answers as if it did not exist.
+"""
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedModel
+
+from acre_rag.errors import UnsupportedModelError
+from acre_rag.model.landmarks import LandmarkAdapter, install_landmarks
+from acre_rag.model.support import attention_modules, check_supported, rotates, rotation_of
+
+ATTENTION_NAME = "acre_reading"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Tokens that rows attend to besides each other, at positions 0 to tokens - 1.
+
+    Attributes:
+        keys: Rotated, (layers, batch, kv_heads, tokens, head_dim).
+        values: Same shape.
+        hidden: Which of them a row of the batch must not see, (batch, tokens), bool; `None`
+            where all are seen. Hidden ones stand first, so that positions are counted behind them.
+    """
+
+    keys: Tensor
+    values: Tensor
+    hidden: Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens, hidden ones included."""
+        return self.keys.shape[3]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one forward pass of the twin saw.
+
+    Attributes:
+        keys: Not rotated, (layers, batch, kv_heads, rows, head_dim).
+        values: Same shape.
+        queries: Not rotated, (layers, batch, q_heads, rows, head_dim); `None` unless asked for.
+        states: Last hidden states, (batch, rows, hidden).
+    """
+
+    keys: Tensor
+    values: Tensor
+    queries: Tensor | None
+    states: Tensor
+
+
+@dataclass(slots=True)
+class Pass:
+    """State of one forward pass; it travels to every layer as a keyword argument."""
+
+    memory: Memory | None
+    landmark_rows: Tensor | None
+    cos: Tensor
+    sin: Tensor
+    mask: Tensor | None
+    keep_queries: bool
+    keys: list[Tensor] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
+    queries: list[Tensor] = field(default_factory=list)
+
+
+class ReadingTwin:
+    """Reads rows of embeddings with a model's weights; safe to differentiate through.
+
+    Args:
+        model: Model whose weights are read with; it is left as it is.
+        adapter: Landmark projections; `None` where no landmarks will be read.
+
+    Raises:
+        UnsupportedModelError: The model has parts that would not be refilled exactly.
+    """
+
+    def __init__(self, model: PreTrainedModel, adapter: LandmarkAdapter | None) -> None:
+        self.shape = check_supported(model)
+        shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        twin = copy.deepcopy(model, shared)
+        AttentionInterface.register(ATTENTION_NAME, _attend)
+        twin.set_attn_implementation(ATTENTION_NAME)
+        self._rotary = twin.model.rotary_emb
+        twin.model.rotary_emb = _NoRotation(self._rotary)
+        self._attention = attention_modules(twin)
+        self._decoder: nn.Module = twin.model
+        self._embed = model.get_input_embeddings()
+        self.adapter = adapter
+        if adapter is not None:
+            adapter.check(self.shape)
+            install_landmarks(self._attention, adapter)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Look up embeddings: ids (batch, rows) to (batch, rows, hidden)."""
+        embedded: Tensor = self._embed(ids)
+        return embedded
+
+    def read(
+        self,
+        embeddings: Tensor,
+        *,
+        memory: Memory | None = None,
+        landmark_rows: Tensor | None = None,
+        keep_queries: bool = False,
+    ) -> Reading:
+        """Run rows through the model: each sees the memory, itself, and the rows before it.
+
+        Args:
+            embeddings: (batch, rows, hidden).
+            memory: Tokens in front of the rows.
+            landmark_rows: Places of the landmarks among the rows, (landmarks,), int64.
+            keep_queries: Keep the rows' queries as well.
+        """
+        batch, rows, _ = embeddings.shape
+        positions = self._row_positions(batch, rows, memory, embeddings.device)
+        cos, sin = self._rotary(embeddings, positions)
+        mask = _mask(batch, rows, memory, embeddings.device)
+        state = Pass(memory, landmark_rows, cos, sin, mask, keep_queries)
+        output = self._decoder(
+            inputs_embeds=embeddings, position_ids=positions, use_cache=False, acre=state
+        )
+        return Reading(
+            keys=torch.stack(state.keys),
+            values=torch.stack(state.values),
+            queries=torch.stack(state.queries) if keep_queries else None,
+            states=output.last_hidden_state,
+        )
+
+    def rotate(self, keys: Tensor, positions: Tensor) -> Tensor:
+        """Rotate keys to positions, with the family's own rotary embedding.
+
+        Args:
+            keys: Not rotated, (layers, batch, kv_heads, tokens, head_dim).
+            positions: (tokens,), int64.
+
+        Returns:
+            Rotated keys, same shape; layers that do not rotate are passed through.
+        """
+        cos, sin = self._rotary(keys, positions[None])
+        turned = []
+        for module, layer in zip(self._attention, keys, strict=True):
+            turn = rotation_of(module)
+            # The function wants queries as well: none of them stand in for it.
+            turned.append(turn(layer[:, :0], layer, cos, sin)[1] if rotates(module) else layer)
+        return torch.stack(turned)
+
+    def remember(self, keys: Tensor, values: Tensor) -> Memory:
+        """Make memory of un-rotated keys, at positions 0 and up; shapes as in `Memory`."""
+        positions = torch.arange(keys.shape[3], device=keys.device)
+        return Memory(self.rotate(keys, positions), values)
+
+    def _row_positions(
+        self, batch: int, rows: int, memory: Memory | None, device: torch.device
+    ) -> Tensor:
+        positions = torch.arange(rows, device=device)[None]
+        if memory is None:
+            return positions
+        if memory.hidden is None:
+            return positions + memory.tokens
+        seen = (~memory.hidden).sum(dim=1, keepdim=True)
+        return positions + seen.to(device)
+
+
+class _NoRotation(nn.Module):
+    """Stands in for a rotary embedding and rotates nothing."""
+
+    def __init__(self, rotary: nn.Module) -> None:
+        super().__init__()
+        self.rotary = rotary
+
+    def forward(self, states: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        cos, sin = self.rotary(states, position_ids)
+        return torch.ones_like(cos), torch.zeros_like(sin)
+
+
+def _mask(batch: int, rows: int, memory: Memory | None, device: torch.device) -> Tensor | None:
+    if memory is None:
+        return None
+    if memory.hidden is None and device.type == "cuda":
+        # Fused kernels know this shape; a written-out mask would rule them out.
+        return causal_lower_right(rows, memory.tokens + rows)  # type: ignore[no-any-return]
+    causal = torch.ones(rows, rows, dtype=torch.bool, device=device).tril()
+    if memory.hidden is None:
+        seen = torch.ones(rows, memory.tokens, dtype=torch.bool, device=device)
+        return torch.cat([seen, causal], dim=1)
+    seen = (~memory.hidden).to(device)[:, None, None].expand(batch, 1, rows, memory.tokens)
+    return torch.cat([seen, causal.expand(batch, 1, rows, rows)], dim=3)
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    dropout: float = 0.0,
+    acre: Pass,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    **_unused: object,
+) -> tuple[Tensor, None]:
+    """Record un-rotated keys and values, then attend to memory and rows, rotated.
+
+    Takes whatever keywords a family passes to its attention function, as that interface asks.
+    """
+    if softcap is not None or sliding_window is not None or attention_mask is not None:
+        raise UnsupportedModelError(
+            f"{type(module).__name__} attends with softcap={softcap}, "
+            f"sliding_window={sliding_window}; expected plain full attention: use another model"
+        )
+    layer = len(acre.keys)
+    acre.keys.append(key)
+    acre.values.append(value)
+    if acre.keep_queries:
+        acre.queries.append(query)
+    if rotates(module):
+        cos, sin = acre.cos.to(key.device), acre.sin.to(key.device)
+        query, key = rotation_of(module)(query, key, cos, sin)
+    if acre.memory is not None:
+        memory_keys = acre.memory.keys[layer].to(key.device).expand(len(key), -1, -1, -1)
+        memory_values = acre.memory.values[layer].to(key.device).expand(len(key), -1, -1, -1)
+        key = torch.cat([memory_keys, key], dim=2)
+        value = torch.cat([memory_values, value], dim=2)
+    attended = scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=acre.mask,
+        dropout_p=dropout,
+        is_causal=acre.mask is None,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return attended.transpose(1, 2).contiguous(), None

@@ -1,0 +1,1 @@
+"""Text, token ids and where they lie; no tensors, no model."""
