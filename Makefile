@@ -1,0 +1,43 @@
+# Where everything is built; the stamp tells when that was last done.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.setup-done
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint types imports clean
+
+help: ## say what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1	\2/' | expand -t 16
+
+setup: $(STAMP) ## build .venv with everything; does nothing when it is up to date
+
+$(STAMP): pyproject.toml scripts/setup.sh
+	@PYTHON="$(PYTHON)" bash scripts/setup.sh
+	@touch $@
+
+demo: setup ## ask a local model about the documents in examples/documents
+	@$(BIN)/python examples/demo.py
+
+# Idle threads that spin would slow down the busy ones where cores are few; no test may reach a hub.
+test test-all: export OMP_WAIT_POLICY := PASSIVE
+test test-all: export HF_HUB_OFFLINE := 1
+
+test: setup ## run the tests, without the long ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup ## run all tests
+	$(BIN)/python -m pytest
+
+lint: setup ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## check types
+	$(BIN)/mypy
+
+imports: setup ## check which room imports which
+	$(BIN)/lint-imports
+
+clean: ## remove .venv and all that tools have left
+	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
