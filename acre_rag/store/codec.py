@@ -1,0 +1,137 @@
+"""Blocks of keys and values to bytes and back, bit for bit and without copying."""
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acre_rag.cache import KVBlock
+from acre_rag.store.address import check_hex, check_name, document_digest
+from acre_rag.store.frame import Label, seal, unseal
+from acre_rag.store.protocol import Chunk
+
+CACHE_FORMAT = 1
+"""Format of blocks and manifests; part of a cache's identity."""
+
+_KIND = b"ACREKV"
+_MAX_HEADER_BYTES = 4096
+_DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
+    {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+)
+
+
+def encode_block(
+    block: KVBlock, *, space: str, document_id: str, version: str, name: str
+) -> list[Chunk]:
+    """Turn a block into bytes that belong to one place of one version of one document.
+
+    The payload, keys and then values, is a view of the block's own memory where that is
+    contiguous and on the CPU: write it before the block changes. Hosts are little-endian.
+
+    Args:
+        block: Keys not rotated; bfloat16, float16 or float32.
+        space: Hex digest of what makes caches of one model unfit for another.
+        document_id: Id of the document.
+        version: Hex digest of space and text.
+        name: Name of the value, such as `l2:17`.
+
+    Returns:
+        Runs of bytes to be written one after another.
+
+    Raises:
+        ValueError: The block is empty or has another dtype.
+        StoreError: The space, the id, the version or the name is malformed.
+    """
+    dtype = str(block.keys.dtype).removeprefix("torch.")
+    shape = list(block.keys.shape)
+    if dtype not in _DTYPES or 0 in shape:
+        raise ValueError(
+            f"a block has dtype {dtype} and shape {shape}; expected one of "
+            f"{', '.join(_DTYPES)}, and 1 or more on each axis"
+        )
+    header = {**_binding(space, document_id, version, name), "dtype": dtype, "shape": shape}
+    return seal(_KIND, CACHE_FORMAT, header, [_bytes_of(block.keys), _bytes_of(block.values)])
+
+
+def decode_block(
+    buffer: Chunk, *, space: str, document_id: str, version: str, name: str
+) -> KVBlock:
+    """Turn bytes into the block that they were made from.
+
+    Args:
+        buffer: Bytes of one value. The block is a view of them: read it, do not write to it.
+        space: Space that the value was asked for.
+        document_id: Document that the value was asked for.
+        version: Version that the value was asked for.
+        name: Name that the value was asked for.
+
+    Returns:
+        Keys not rotated; on the CPU.
+
+    Raises:
+        DamagedCacheError: The bytes are not, down to the last one, what `encode_block` wrote for
+            this place.
+        StoreError: The space, the id, the version or the name is malformed.
+    """
+    label = Label(document_id, name)
+    header, payload = unseal(
+        buffer, label, kind=_KIND, format_number=CACHE_FORMAT, max_header_bytes=_MAX_HEADER_BYTES
+    )
+    for field, expected in _binding(space, document_id, version, name).items():
+        if header.get(field) != expected:
+            raise label.damage(
+                "foreign", found=f"{field} {header.get(field)!r}", expected=repr(expected)
+            )
+    dtype, shape = _layout(header, label)
+    if payload.nbytes != 2 * math.prod(shape) * dtype.itemsize:
+        raise label.damage(
+            "shape",
+            found=f"{payload.nbytes} bytes of keys and values",
+            expected=f"those of the shape {shape} in {dtype}, twice",
+        )
+    keys, values = torch.frombuffer(_writable(payload), dtype=dtype).view(2, *shape)
+    return KVBlock(keys, values)
+
+
+def _binding(space: str, document_id: str, version: str, name: str) -> dict[str, str]:
+    check_hex("space", space)
+    check_hex("version", version)
+    check_name(name)
+    document = document_digest(document_id)
+    return {"space": space, "document": document, "version": version, "name": name}
+
+
+def _layout(header: Mapping[str, object], label: Label) -> tuple[torch.dtype, list[int]]:
+    """Read dtype and shape: (layers, kv_heads, tokens, head_dim), each at least 1."""
+    dtype, shape = header.get("dtype"), header.get("shape")
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise label.damage("shape", found=f"dtype {dtype!r}", expected=", ".join(_DTYPES))
+    if not isinstance(shape, list) or len(shape) != 4:
+        raise label.damage("shape", found=f"shape {shape!r}", expected="four sizes")
+    if not all(type(size) is int and 1 <= size < 2**31 for size in shape):
+        raise label.damage("shape", found=f"shape {shape!r}", expected="sizes of 1 or more")
+    return _DTYPES[dtype], shape
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    # NumPy has no bfloat16: go through bytes.
+    raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+    return raw.numpy().data
+
+
+class _Writable:
+    """Shows read-only memory as writable, because PyTorch has no read-only tensors and warns."""
+
+    def __init__(self, owner: "np.ndarray[tuple[int], np.dtype[np.uint8]]") -> None:
+        interface = owner.__array_interface__
+        self.owner = owner
+        self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
+
+
+def _writable(payload: memoryview) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
+    array = np.frombuffer(payload, np.uint8)
+    # The view keeps its `_Writable`, which keeps the array, which keeps the payload.
+    return array if array.flags.writeable else np.asarray(_Writable(array))

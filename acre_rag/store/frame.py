@@ -1,0 +1,144 @@
+"""The frame of everything stored: sizes and a checksum, a small header, then raw bytes.
+
+offset  size  field (little-endian)
+0       6     kind: `ACREKV`, a block, or `ACREMF`, a manifest
+6       2     format number
+8       4     header size
+12      8     payload size
+20      16    xxh3_128 of everything before and after this field
+36            header: a msgpack map
+zeros, until the offset is a multiple of 64
+payload, up to the last byte
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgpack
+import xxhash
+
+from acre_rag.errors import DamagedCacheError
+from acre_rag.store.protocol import Chunk
+
+MAX_PAYLOAD_BYTES = 2**31
+
+_SIZES = struct.Struct("<6sHIQ")
+_CHECKSUM_BYTES = 16
+_PREAMBLE_BYTES = _SIZES.size + _CHECKSUM_BYTES
+_ALIGNMENT = 64
+# Far above what a header or the metadata of a document needs. The nesting that msgpack itself
+# allows (about 1,000) times this bounds what a hostile header can make it allocate.
+MAX_ENTRIES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Says which value an error is about.
+
+    Attributes:
+        document_id: Document that the value was asked for.
+        value: Name of the value: `manifest`, `l1:3`, `l2:17`.
+    """
+
+    document_id: str
+    value: str
+
+    def damage(self, reason: str, *, found: str, expected: str) -> DamagedCacheError:
+        """Put damage into the words that every error has: found, expected, what to do."""
+        return DamagedCacheError(
+            f"{self.value} of document {self.document_id!r}: found {found}; expected {expected}; "
+            "ingest the document again, or set on_damage='recompute'",
+            reason=reason,
+            value=self.value,
+        )
+
+
+def seal(
+    kind: bytes, format_number: int, header: Mapping[str, object], payload: Sequence[Chunk]
+) -> list[Chunk]:
+    """Frame a header and a payload, without copying the payload.
+
+    Raises:
+        ValueError: The payload is larger than `MAX_PAYLOAD_BYTES`.
+    """
+    packed = msgpack.packb(header, unicode_errors="surrogatepass")
+    payload_bytes = sum(memoryview(chunk).nbytes for chunk in payload)
+    if payload_bytes > MAX_PAYLOAD_BYTES:
+        raise ValueError(
+            f"a value has {payload_bytes} bytes; expected {MAX_PAYLOAD_BYTES} or fewer: split it"
+        )
+    sizes = _SIZES.pack(kind, format_number, len(packed), payload_bytes)
+    body = packed + bytes(-(_PREAMBLE_BYTES + len(packed)) % _ALIGNMENT)
+    checksum = _checksum(sizes, body, *payload)
+    return [sizes + checksum + body, *payload]
+
+
+def unseal(
+    buffer: Chunk, label: Label, *, kind: bytes, format_number: int, max_header_bytes: int
+) -> tuple[dict[str, object], memoryview]:
+    """Check a frame and take it apart; the payload is a view of the buffer.
+
+    Sizes are compared with the buffer's own before anything is allocated.
+
+    Raises:
+        DamagedCacheError: Any byte is not what `seal` wrote, or any is missing or too many.
+    """
+    view = memoryview(buffer).cast("B")
+    if view.nbytes < _PREAMBLE_BYTES:
+        raise label.damage(
+            "truncated", found=f"{view.nbytes} bytes", expected=f"at least {_PREAMBLE_BYTES}"
+        )
+    found_kind, found_format, header_bytes, payload_bytes = _SIZES.unpack_from(view)
+    if found_kind != kind:
+        raise label.damage("header", found=f"the kind {found_kind!r}", expected=f"{kind!r}")
+    if found_format != format_number:
+        raise label.damage(
+            "format", found=f"format {found_format}", expected=f"format {format_number}"
+        )
+    if header_bytes > max_header_bytes or payload_bytes > MAX_PAYLOAD_BYTES:
+        raise label.damage(
+            "header",
+            found=f"sizes of {header_bytes} and {payload_bytes} bytes",
+            expected=f"at most {max_header_bytes} and {MAX_PAYLOAD_BYTES}",
+        )
+    header_end = _PREAMBLE_BYTES + header_bytes
+    payload_start = header_end + -header_end % _ALIGNMENT
+    if view.nbytes != payload_start + payload_bytes:
+        raise label.damage(
+            "truncated" if view.nbytes < payload_start + payload_bytes else "header",
+            found=f"{view.nbytes} bytes",
+            expected=f"{payload_start + payload_bytes}, as its sizes say",
+        )
+    checksum = _checksum(view[: _SIZES.size], view[_PREAMBLE_BYTES:])
+    stored = bytes(view[_SIZES.size : _PREAMBLE_BYTES])
+    if checksum != stored:
+        raise label.damage(
+            "checksum", found=f"the checksum {checksum.hex()}", expected=stored.hex()
+        )
+    return _unpack(view[_PREAMBLE_BYTES:header_end], label), view[payload_start:]
+
+
+def _unpack(packed: memoryview, label: Label) -> dict[str, object]:
+    try:
+        header = msgpack.unpackb(
+            packed,
+            unicode_errors="surrogatepass",
+            max_array_len=MAX_ENTRIES,
+            max_map_len=MAX_ENTRIES,
+            max_ext_len=0,
+        )
+    except ValueError as error:
+        raise label.damage(
+            "header", found=f"an unreadable header ({error})", expected="a msgpack map"
+        ) from error
+    if not isinstance(header, dict):
+        raise label.damage("header", found=f"a {type(header).__name__}", expected="a msgpack map")
+    return header
+
+
+def _checksum(*chunks: Chunk) -> bytes:
+    digest = xxhash.xxh3_128()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.digest()

@@ -1,0 +1,238 @@
+"""What a document consists of: its text, its metadata, and how its blocks were cut."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+
+from acre_rag.errors import DocumentError, StoreError
+from acre_rag.store.address import check_hex
+from acre_rag.store.codec import CACHE_FORMAT
+from acre_rag.store.frame import MAX_ENTRIES, MAX_PAYLOAD_BYTES, Label, seal, unseal
+from acre_rag.store.protocol import Chunk
+
+_KIND = b"ACREMF"
+_MAX_HEADER_BYTES = 2**20
+_MAX_DEPTH = 32
+_COUNTS = (
+    "tokens",
+    "interval_tokens",
+    "window_tokens",
+    "segment_tokens",
+    "landmarks_per_block",
+    "intervals_per_block",
+    "layers",
+    "kv_heads",
+    "head_dim",
+)
+_FIELD_TYPES: Mapping[str, type] = MappingProxyType(
+    dict.fromkeys(("space", "version", "document_id", "method", "dtype", "created"), str)
+    | dict.fromkeys((*_COUNTS, "payload_bytes", "format"), int)
+    | {"metadata": dict}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a document consists of, and what its blocks must look like.
+
+    `l1:n` holds the landmarks from `n * landmarks_per_block` on, `l2:n` the tokens of the
+    intervals from `n * intervals_per_block` on; the last of each may be shorter.
+
+    Attributes:
+        format: Format of the blocks.
+        space: Hex digest of what makes caches of one model unfit for another.
+        version: Hex digest of space and text.
+        document_id: Id that the user gave.
+        text: The whole document.
+        metadata: Whatever the user wants to keep with it: strings, numbers, lists, dicts.
+        method: `landmarks` of an adapter, or pooled keys and values (`training-free`).
+        tokens: Raw tokens of the text.
+        interval_tokens: Raw tokens of an interval; the last may have fewer.
+        window_tokens: Raw tokens that were prefilled in one step.
+        segment_tokens: Raw tokens after which the landmarks started anew.
+        landmarks_per_block: Landmarks in one block of L1.
+        intervals_per_block: Intervals in one block of L2.
+        interval_starts: Where each interval starts in the text, in characters.
+        interval_ends: Where each interval ends in the text, in characters.
+        layers: Layers of every block.
+        kv_heads: Key heads of every block.
+        head_dim: Head size of every block.
+        dtype: Number type of every block: `bfloat16`, `float16` or `float32`.
+        payload_bytes: Bytes of all keys and values, headers left out.
+        created: When the document was encoded, in ISO 8601.
+
+    Raises:
+        ValueError: The fields contradict one another, or cannot be stored.
+    """
+
+    space: str
+    version: str
+    document_id: str
+    text: str = field(repr=False)
+    metadata: dict[str, Any]
+    method: Literal["landmarks", "training-free"]
+    tokens: int
+    interval_tokens: int
+    window_tokens: int
+    segment_tokens: int
+    landmarks_per_block: int
+    intervals_per_block: int
+    interval_starts: tuple[int, ...] = field(repr=False)
+    interval_ends: tuple[int, ...] = field(repr=False)
+    layers: int
+    kv_heads: int
+    head_dim: int
+    dtype: str
+    payload_bytes: int
+    created: str
+    format: int = CACHE_FORMAT
+
+    def __post_init__(self) -> None:
+        check_hex("space", self.space)
+        check_hex("version", self.version)
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if self.method not in ("landmarks", "training-free"):
+            raise ValueError(f"method is {self.method!r}; expected landmarks or training-free")
+        if not len(self.interval_starts) == len(self.interval_ends) == self.intervals:
+            raise ValueError(
+                f"{len(self.interval_starts)} starts and {len(self.interval_ends)} ends of "
+                f"intervals; expected {self.intervals} for {self.tokens} tokens"
+            )
+        places = zip(self.interval_starts, self.interval_ends, strict=True)
+        if not all(0 <= start <= end <= len(self.text) for start, end in places):
+            raise ValueError(f"an interval leaves the text of {len(self.text)} characters")
+        _check_metadata(self.metadata, depth=0)
+
+    @property
+    def intervals(self) -> int:
+        """Number of intervals, and of landmarks."""
+        return -(-self.tokens // self.interval_tokens)
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """Names of all blocks: L1 in order, then L2 in order."""
+        sizes = (("l1", self.landmarks_per_block), ("l2", self.intervals_per_block))
+        return tuple(
+            f"{level}:{number}"
+            for level, size in sizes
+            for number in range(-(-self.intervals // size))
+        )
+
+    def block_shape(self, name: str) -> tuple[int, int, int, int]:
+        """Shape that a block must have: (layers, kv_heads, tokens, head_dim).
+
+        Raises:
+            ValueError: The document has no block of that name.
+        """
+        level, _, number = name.partition(":")
+        size, end = {
+            "l1": (self.landmarks_per_block, self.intervals),
+            "l2": (self.intervals_per_block * self.interval_tokens, self.tokens),
+        }.get(level, (1, 0))
+        start = int(number) * size if number.isdecimal() else end
+        if start >= end:
+            raise ValueError(f"found the name {name!r}; expected a block of {self.document_id!r}")
+        return (self.layers, self.kv_heads, min(size, end - start), self.head_dim)
+
+    def encode(self) -> bytes:
+        """Turn into bytes: a header of the small fields, then starts, ends and text.
+
+        Raises:
+            DocumentError: The text, or id and metadata, are too large to be stored.
+        """
+        header = {name: getattr(self, name) for name in _FIELD_TYPES}
+        offsets = np.array([self.interval_starts, self.interval_ends], "<u4").tobytes()
+        text = self.text.encode("utf-8", "surrogatepass")
+        if len(offsets) + len(text) > MAX_PAYLOAD_BYTES:
+            raise DocumentError(
+                f"document {self.document_id[:80]!r} has {len(text)} bytes of text; expected "
+                f"fewer than {MAX_PAYLOAD_BYTES}: split it"
+            )
+        frame = seal(_KIND, CACHE_FORMAT, header, [offsets, text])
+        if len(frame[0]) > _MAX_HEADER_BYTES:
+            raise DocumentError(
+                f"id and metadata of document {self.document_id[:80]!r} need {len(frame[0])} "
+                f"bytes; expected {_MAX_HEADER_BYTES} or fewer: shorten them"
+            )
+        return b"".join(frame)
+
+    @staticmethod
+    def decode(data: Chunk, *, space: str, document_id: str | None) -> "Manifest":
+        """Turn bytes into the manifest that they were made from.
+
+        Args:
+            data: Bytes of one manifest.
+            space: Space that it was asked for.
+            document_id: Document that it was asked for; `None` where documents are listed.
+
+        Raises:
+            DamagedCacheError: The bytes are not, down to the last one, what `encode` made for
+                this document.
+        """
+        label = Label(document_id or "(listed)", "manifest")
+        header, payload = unseal(
+            data, label, kind=_KIND, format_number=CACHE_FORMAT, max_header_bytes=_MAX_HEADER_BYTES
+        )
+        types = {name: type(value) for name, value in header.items()}
+        if types != _FIELD_TYPES:
+            raise label.damage("header", found=f"other fields ({types})", expected="a manifest's")
+        for name, asked in (("space", space), ("document_id", document_id)):
+            if asked is not None and header[name] != asked:
+                raise label.damage("foreign", found=f"{name} {header[name]!r}", expected=asked)
+        try:
+            return _assemble(header, payload)
+        except (ValueError, StoreError) as error:
+            raise label.damage("shape", found=str(error), expected="fields that agree") from error
+
+
+def _assemble(header: Mapping[str, Any], payload: memoryview) -> Manifest:
+    """Join header and payload.
+
+    Raises:
+        ValueError: They do not fit each other.
+        StoreError: A digest is malformed.
+    """
+    if min(header["tokens"], header["interval_tokens"]) < 1:
+        raise ValueError("a number of tokens is below 1")
+    offsets_bytes = 8 * -(-header["tokens"] // header["interval_tokens"])
+    if offsets_bytes > payload.nbytes:
+        raise ValueError(f"{payload.nbytes} bytes of payload; expected {offsets_bytes} or more")
+    starts, ends = np.frombuffer(payload[:offsets_bytes], "<u4").reshape(2, -1).tolist()
+    return Manifest(
+        text=str(payload[offsets_bytes:], "utf-8", "surrogatepass"),
+        interval_starts=tuple(starts),
+        interval_ends=tuple(ends),
+        **header,
+    )
+
+
+def _check_metadata(value: object, depth: int) -> None:
+    """Let nothing through that would come back from the store as something else.
+
+    Raises:
+        DocumentError: The value is not made of what JSON has, or is too large or too deep.
+    """
+    match value:
+        case None | bool() | float() | str():
+            return
+        case int() if -(2**63) <= value < 2**63:
+            return
+        case list() if len(value) <= MAX_ENTRIES and depth < _MAX_DEPTH:
+            for entry in value:
+                _check_metadata(entry, depth + 1)
+        case dict() if len(value) <= MAX_ENTRIES and depth < _MAX_DEPTH:
+            for name, entry in value.items():
+                if not isinstance(name, str):
+                    raise DocumentError(f"metadata has the key {name!r}; expected strings")
+                _check_metadata(entry, depth + 1)
+        case _:
+            raise DocumentError(
+                f"metadata holds a {type(value).__name__}; expected strings, numbers of 64 bits, "
+                f"true, false, none, and lists and dicts of them, with {MAX_ENTRIES} entries and "
+                f"{_MAX_DEPTH} levels at most: turn it into one of these"
+            )
