@@ -6,9 +6,7 @@ offset  size  field (little-endian)
 8       4     header size
 12      8     payload size
 20      16    xxh3_128 of everything before and after this field
-36            header: a msgpack map
-zeros, until the offset is a multiple of 64
-payload, up to the last byte
+36            header, a msgpack map; zeros up to a multiple of 64; payload, up to the last byte
 """
 
 import struct

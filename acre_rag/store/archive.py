@@ -1,0 +1,181 @@
+"""A store of blocks and manifests: the one door of the engine to the bytes."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from acre_rag.cache import KVBlock
+from acre_rag.errors import DamagedCacheError
+from acre_rag.store.address import check_hex, document_digest
+from acre_rag.store.codec import decode_block, encode_block
+from acre_rag.store.frame import Label
+from acre_rag.store.manifest import Manifest
+from acre_rag.store.protocol import CacheStore, DocumentWriter
+
+_logger = logging.getLogger(__name__)
+
+
+class ArchiveWriter:
+    """Writes the blocks of one version of one document, then its manifest."""
+
+    def __init__(
+        self, writer: DocumentWriter, *, space: str, document_id: str, version: str
+    ) -> None:
+        self._writer = writer
+        self._space = space
+        self._document_id = document_id
+        self._version = version
+
+    def staged(self) -> frozenset[str]:
+        """Name the blocks that this version has already, from an earlier run."""
+        return self._writer.staged()
+
+    def read_block(self, name: str) -> KVBlock:
+        """Read back a block of this version; its shape is for the caller to check.
+
+        Raises:
+            DamagedCacheError: The block is missing or damaged: write it again.
+            StoreError: The store cannot be reached or read.
+        """
+        return decode_block(
+            self._writer.read(name),
+            space=self._space,
+            document_id=self._document_id,
+            version=self._version,
+            name=name,
+        )
+
+    def write_block(self, name: str, block: KVBlock) -> None:
+        """Stage a block, in place of one of that name.
+
+        Raises:
+            ValueError: The block is empty, or of a dtype that is not stored.
+            StoreError: The store is full, read-only, or cannot be reached.
+        """
+        chunks = encode_block(
+            block,
+            space=self._space,
+            document_id=self._document_id,
+            version=self._version,
+            name=name,
+        )
+        self._writer.write(name, chunks)
+
+    def publish(self, manifest: Manifest) -> None:
+        """Show this version to readers in one step, in place of what was there.
+
+        Raises:
+            ValueError: The manifest is of another document or version.
+            DamagedCacheError: A block that the manifest names was not written.
+            StoreError: The store is full, read-only, or cannot be reached.
+        """
+        ours = (self._space, self._document_id, self._version)
+        theirs = (manifest.space, manifest.document_id, manifest.version)
+        if ours != theirs:
+            raise ValueError(f"the manifest is of {theirs}; expected {ours}")
+        missing = sorted(set(manifest.block_names) - self.staged())
+        if missing:
+            raise Label(self._document_id, missing[0]).damage(
+                "missing",
+                found=f"{len(missing)} blocks unwritten",
+                expected="all of the manifest's",
+            )
+        self._writer.publish(manifest.encode())
+
+
+class CacheArchive:
+    """The documents of one space of a store, as blocks and manifests.
+
+    Any number of threads may use one archive. It is cheap: make one for each question to learn
+    what that question read.
+    """
+
+    def __init__(self, store: CacheStore, space: str) -> None:
+        check_hex("space", space)
+        self.store = store
+        self.space = space
+        self._lock = threading.Lock()
+        self._bytes_read = 0
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of blocks, headers included, that this archive has read."""
+        return self._bytes_read
+
+    def load_manifest(self, document_id: str) -> Manifest | None:
+        """Read what a document consists of; `None` when it is not published.
+
+        Raises:
+            DamagedCacheError: The manifest is damaged, or of another document.
+            StoreError: The store cannot be reached or read.
+        """
+        data = self.store.load_manifest(self.space, document_id)
+        if data is None:
+            return None
+        return Manifest.decode(data, space=self.space, document_id=document_id)
+
+    def read_block(self, manifest: Manifest, name: str) -> KVBlock:
+        """Read a block that a manifest names. Do not write to its tensors.
+
+        Returns:
+            Keys not rotated, (layers, kv_heads, tokens, head_dim), on the CPU.
+
+        Raises:
+            ValueError: The manifest names no such block.
+            DamagedCacheError: The block is missing, damaged, of another place, or not what the
+                manifest says.
+            StoreError: The store cannot be reached or read.
+        """
+        expected = (manifest.block_shape(name), f"torch.{manifest.dtype}")
+        buffer = self.store.read(self.space, manifest.document_id, manifest.version, name)
+        with self._lock:
+            self._bytes_read += buffer.nbytes
+        block = decode_block(
+            buffer,
+            space=self.space,
+            document_id=manifest.document_id,
+            version=manifest.version,
+            name=name,
+        )
+        found = (tuple(block.keys.shape), str(block.keys.dtype))
+        if found != expected:
+            raise Label(manifest.document_id, name).damage(
+                "shape", found=str(found), expected=str(expected)
+            )
+        return block
+
+    @contextmanager
+    def writer(self, document_id: str, version: str) -> Iterator[ArchiveWriter]:
+        """Lock a document for writing, until the context ends.
+
+        Raises:
+            StoreError: Another writer did not end in time, or the store cannot be written.
+        """
+        with self.store.writer(self.space, document_id, version) as writer:
+            yield ArchiveWriter(writer, space=self.space, document_id=document_id, version=version)
+
+    def manifests(self) -> Iterator[Manifest]:
+        """Go through all documents; damaged manifests are logged and left out.
+
+        Raises:
+            StoreError: The store cannot be reached or read.
+        """
+        for digest, data in self.store.manifests(self.space):
+            try:
+                manifest = Manifest.decode(data, space=self.space, document_id=None)
+            except DamagedCacheError as error:
+                _logger.warning("left out document %s of %s: %s", digest, self.store.url, error)
+                continue
+            if document_digest(manifest.document_id) == digest:
+                yield manifest
+            else:
+                _logger.warning("left out %s: it holds %r", digest, manifest.document_id)
+
+    def delete(self, document_id: str) -> bool:
+        """Remove a document with all its blocks; was it there?
+
+        Raises:
+            StoreError: Another writer did not end in time, or the store cannot be written.
+        """
+        return self.store.delete(self.space, document_id)

@@ -1,0 +1,45 @@
+"""From what a user calls a place to the store that is there."""
+
+import os
+import re
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from acre_rag.errors import StoreError
+from acre_rag.store.directory import DirectoryStore
+from acre_rag.store.protocol import CacheStore
+
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+# Two letters or more: `C:` is a drive.
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
+
+
+def open_store(location: str | os.PathLike[str] | None = None) -> CacheStore:
+    """Open the store at a place.
+
+    Args:
+        location: Path of a directory, or a URL: `redis://`, `rediss://` (TLS) or `unix://`.
+            `None` takes the environment's `ACRE_STORE`, else a directory of the user's own.
+
+    Raises:
+        StoreError: The place is no store, or cannot be reached.
+    """
+    if location is None:
+        location = os.environ.get("ACRE_STORE") or user_data_path("acre_rag") / "store"
+    place = os.fspath(location)
+    if not place:
+        raise StoreError("found an empty store location; expected a path or a URL: name one")
+    scheme = _SCHEME.match(place)
+    if scheme is None:
+        return DirectoryStore(Path(place).expanduser())
+    if scheme[1].lower() in _REDIS_SCHEMES:
+        from acre_rag.store.redis import RedisStore
+
+        return RedisStore(place)
+    supported = ", ".join(f"{name}://" for name in _REDIS_SCHEMES)
+    # The rest of the URL may hold a password.
+    raise StoreError(
+        f"found a store location that starts with {scheme[0]!r}; expected a path, or one of "
+        f"{supported}: use one of these"
+    )
