@@ -31,20 +31,16 @@ class ArchiveWriter:
         """Name the blocks that this version has already, from an earlier run."""
         return self._writer.staged()
 
-    def read_block(self, name: str) -> KVBlock:
-        """Read back a block of this version; its shape is for the caller to check.
+    def read_block(self, manifest: Manifest, name: str) -> KVBlock:
+        """Read back a block of this version, which its manifest-to-be names.
 
         Raises:
+            ValueError: The manifest names no such block, or is of another version.
             DamagedCacheError: The block is missing or damaged: write it again.
             StoreError: The store cannot be reached or read.
         """
-        return decode_block(
-            self._writer.read(name),
-            space=self._space,
-            document_id=self._document_id,
-            version=self._version,
-            name=name,
-        )
+        self._check_ours(manifest)
+        return _decode(self._writer.read(name), manifest, name)
 
     def write_block(self, name: str, block: KVBlock) -> None:
         """Stage a block, in place of one of that name.
@@ -70,10 +66,7 @@ class ArchiveWriter:
             DamagedCacheError: A block that the manifest names was not written.
             StoreError: The store is full, read-only, or cannot be reached.
         """
-        ours = (self._space, self._document_id, self._version)
-        theirs = (manifest.space, manifest.document_id, manifest.version)
-        if ours != theirs:
-            raise ValueError(f"the manifest is of {theirs}; expected {ours}")
+        self._check_ours(manifest)
         missing = sorted(set(manifest.block_names) - self.staged())
         if missing:
             raise Label(self._document_id, missing[0]).damage(
@@ -82,6 +75,12 @@ class ArchiveWriter:
                 expected="all of the manifest's",
             )
         self._writer.publish(manifest.encode())
+
+    def _check_ours(self, manifest: Manifest) -> None:
+        ours = (self._space, self._document_id, self._version)
+        theirs = (manifest.space, manifest.document_id, manifest.version)
+        if ours != theirs:
+            raise ValueError(f"the manifest is of {theirs}; expected {ours}: open its own writer")
 
 
 class CacheArchive:
@@ -127,23 +126,10 @@ class CacheArchive:
                 manifest says.
             StoreError: The store cannot be reached or read.
         """
-        expected = (manifest.block_shape(name), f"torch.{manifest.dtype}")
         buffer = self.store.read(self.space, manifest.document_id, manifest.version, name)
         with self._lock:
             self._bytes_read += buffer.nbytes
-        block = decode_block(
-            buffer,
-            space=self.space,
-            document_id=manifest.document_id,
-            version=manifest.version,
-            name=name,
-        )
-        found = (tuple(block.keys.shape), str(block.keys.dtype))
-        if found != expected:
-            raise Label(manifest.document_id, name).damage(
-                "shape", found=str(found), expected=str(expected)
-            )
-        return block
+        return _decode(buffer, manifest, name)
 
     @contextmanager
     def writer(self, document_id: str, version: str) -> Iterator[ArchiveWriter]:
@@ -179,3 +165,21 @@ class CacheArchive:
             StoreError: Another writer did not end in time, or the store cannot be written.
         """
         return self.store.delete(self.space, document_id)
+
+
+def _decode(buffer: memoryview, manifest: Manifest, name: str) -> KVBlock:
+    """Take a block out of its bytes, and hold it to what the manifest says."""
+    expected = (manifest.block_shape(name), f"torch.{manifest.dtype}")
+    block = decode_block(
+        buffer,
+        space=manifest.space,
+        document_id=manifest.document_id,
+        version=manifest.version,
+        name=name,
+    )
+    found = (tuple(block.keys.shape), str(block.keys.dtype))
+    if found != expected:
+        raise Label(manifest.document_id, name).damage(
+            "shape", found=str(found), expected=str(expected)
+        )
+    return block

@@ -1,7 +1,7 @@
 """What a document consists of: its text, its metadata, and how its blocks were cut."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -138,6 +138,14 @@ class Manifest:
         if start >= end:
             raise ValueError(f"found the name {name!r}; expected a block of {self.document_id!r}")
         return (self.layers, self.kv_heads, min(size, end - start), self.head_dim)
+
+    def with_metadata(self, metadata: dict[str, Any]) -> "Manifest":
+        """Copy with other metadata; the blocks stay as they are.
+
+        Raises:
+            DocumentError: The metadata cannot be stored.
+        """
+        return replace(self, metadata=metadata)
 
     def encode(self) -> bytes:
         """Turn into bytes: a header of the small fields, then starts, ends and text.
