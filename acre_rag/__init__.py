@@ -1,3 +1,70 @@
 """Read a document once, ask it many times: refilled bi-layer caches for local language models."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from acre_llama_index import ACREQueryEngine
+
+    from acre_rag.answer import Answer, Ingested, Retrieval, Source, StoredDocument
+    from acre_rag.config import ACREConfig, Prompt
+    from acre_rag.engine import ACREEngine, AnswerStream
+    from acre_rag.errors import ACREError
+    from acre_rag.model.local import LocalModel
+    from acre_rag.text.document import Document
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "ACREConfig",
+    "ACREEngine",
+    "ACREError",
+    "ACREQueryEngine",
+    "Answer",
+    "AnswerStream",
+    "Document",
+    "Ingested",
+    "LocalModel",
+    "Prompt",
+    "Retrieval",
+    "Source",
+    "StoredDocument",
+]
+
+_HOMES = {
+    "ACREConfig": "acre_rag.config",
+    "ACREEngine": "acre_rag.engine",
+    "ACREError": "acre_rag.errors",
+    "ACREQueryEngine": "acre_llama_index",
+    "Answer": "acre_rag.answer",
+    "AnswerStream": "acre_rag.engine",
+    "Document": "acre_rag.text.document",
+    "Ingested": "acre_rag.answer",
+    "LocalModel": "acre_rag.model.local",
+    "Prompt": "acre_rag.config",
+    "Retrieval": "acre_rag.answer",
+    "Source": "acre_rag.answer",
+    "StoredDocument": "acre_rag.answer",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for: transformers takes a second to load."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'acre_rag' has no attribute {name!r}")
+    try:
+        module = import_module(_HOMES[name])
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "llama_index":
+            raise
+        raise ImportError(
+            f"acre_rag.{name} needs llama-index-core, which is not installed; "
+            "run pip install 'acre-rag[llama-index]'"
+        ) from error
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

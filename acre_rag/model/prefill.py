@@ -4,7 +4,7 @@ ACRE, section 3.1: a window attends to the prefix, to all landmarks of the windo
 causally to itself; its own landmarks stand at the ends of their intervals.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,7 +56,9 @@ def interleave(tokens: int, interval_tokens: int, device: torch.device) -> Inter
     landmarks = -(-tokens // interval_tokens)
     ends = torch.arange(1, landmarks + 1, device=device) * interval_tokens
     ends = ends.clamp(max=tokens)
-    return InterleavedRows(raw + raw // interval_tokens, ends + torch.arange(landmarks, device=device))
+    return InterleavedRows(
+        raw + raw // interval_tokens, ends + torch.arange(landmarks, device=device)
+    )
 
 
 def pool_intervals(block: KVBlock, interval_tokens: int) -> KVBlock:
@@ -109,7 +111,7 @@ def prefill(
     layout: Layout,
     prefix: KVBlock,
     method: Method,
-    windows: range,
+    windows: Iterable[int],
     earlier: Callable[[int], KVBlock | None],
 ) -> Iterator[tuple[int, WindowCache]]:
     """Read the given windows of a document in order, yielding each as soon as it is read.

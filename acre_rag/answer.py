@@ -1,0 +1,148 @@
+"""What a question gives back: an answer, where it looked, and what that cost."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A maximal run of chosen intervals: `document.text[start:end] == text`.
+
+    Attributes:
+        document: Id of the document.
+        start: First character.
+        end: Character after the last.
+        text: The characters between.
+        score: Attention that its landmarks got; over everything asked, scores add up to 1.
+    """
+
+    document: str
+    start: int
+    end: int
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a question cost.
+
+    Attributes:
+        document_tokens: Tokens of the documents asked.
+        landmarks: Landmarks in the refilled cache.
+        refilled_tokens: Raw tokens in the refilled cache.
+        encoded_tokens: Document tokens run through the model for this question; 0 on a hit.
+        recomputed_tokens: Those of them that a damaged or missing value forced.
+        bytes_read: Bytes read from the store.
+    """
+
+    document_tokens: int
+    landmarks: int
+    refilled_tokens: int
+    encoded_tokens: int
+    recomputed_tokens: int
+    bytes_read: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seconds:
+    """How long a question took, the model being loaded.
+
+    Attributes:
+        load: Manifests and landmarks from the store.
+        select: The question over L1, scores and selection.
+        fetch: Chosen L2 from the store.
+        first_token: From the question to the answer's first token, all of the above included.
+        total: From the question to the answer's end.
+    """
+
+    load: float
+    select: float
+    fetch: float
+    first_token: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieval:
+    """Where a question would look.
+
+    Attributes:
+        sources: Runs of chosen intervals, in document order.
+        usage: What finding them cost.
+        seconds: How long it took.
+    """
+
+    sources: tuple[Source, ...]
+    usage: Usage
+    seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A local model's answer from a refilled cache.
+
+    Attributes:
+        text: The answer.
+        sources: What was refilled for it, in document order.
+        usage: What it cost.
+        seconds: How long it took.
+    """
+
+    text: str
+    sources: tuple[Source, ...]
+    usage: Usage
+    seconds: Seconds
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_dict(self) -> Mapping[str, object]:
+        """Turn into plain values, as `acre ask --json` prints them."""
+        return {
+            "answer": self.text,
+            "sources": [asdict(source) for source in self.sources],
+            "usage": asdict(self.usage),
+            "seconds": asdict(self.seconds),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDocument:
+    """A document that a store holds.
+
+    Attributes:
+        id: Its id.
+        tokens: Raw tokens.
+        landmarks: Landmarks, one an interval.
+        bytes: Size of its cache in the store.
+        metadata: What came with it.
+        created: When its cache was made, ISO 8601, UTC.
+        method: `landmarks`, or `training-free`.
+    """
+
+    id: str
+    tokens: int
+    landmarks: int
+    bytes: int
+    metadata: Mapping[str, object]
+    created: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingested:
+    """What became of a document that was handed over.
+
+    Attributes:
+        id: Its id.
+        tokens: Raw tokens.
+        encoded_tokens: Tokens run through the model: 0 where it was stored already, fewer than
+            `tokens` where an interrupted run was picked up.
+        seconds: How long it took.
+    """
+
+    id: str
+    tokens: int
+    encoded_tokens: int
+    seconds: float

@@ -1,0 +1,6 @@
+"""Puts the steps in order: read, store, ask. No mathematics of its own."""
+
+from acre_rag.engine.engine import ACREEngine
+from acre_rag.engine.stream import AnswerStream
+
+__all__ = ["ACREEngine", "AnswerStream"]

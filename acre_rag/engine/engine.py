@@ -1,0 +1,242 @@
+"""`ACREEngine`: read documents once, ask them as often as you like."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+
+from acre_rag.answer import Answer, Ingested, Retrieval, StoredDocument
+from acre_rag.config import ACREConfig
+from acre_rag.engine.ingest import Ingestion
+from acre_rag.engine.question import Asked, Questioner
+from acre_rag.engine.recall import Recall
+from acre_rag.engine.stream import AnswerStream
+from acre_rag.errors import ConfigError, DocumentError, DocumentNotFoundError
+from acre_rag.model.adapter_files import load_adapter
+from acre_rag.model.demo import DEMO_MODEL, demo_adapter_directory
+from acre_rag.model.landmarks import LandmarkAdapter
+from acre_rag.model.local import LocalModel
+from acre_rag.model.reader import DocumentReader
+from acre_rag.store.archive import CacheArchive
+from acre_rag.store.location import open_store
+from acre_rag.store.protocol import CacheStore
+from acre_rag.text.document import Document
+
+NO_ADAPTER = "none"
+DEFAULT_NEW_TOKENS = 64
+
+
+class ACREEngine:
+    """Reads documents into a store once, and answers questions from their caches.
+
+    One engine may be used from several threads; the model answers one question at a time.
+
+    Args:
+        model: Hub name or path, or a `LocalModel`; `None` takes the demo model.
+        adapter: Directory of a landmark adapter, or the adapter itself; `"none"` for the
+            training-free mode; `None` takes the adapter that ships for the model, if one does.
+        store: Path or URL, or a store; `None` takes `ACRE_STORE`, else a per-user directory.
+        config: Settings.
+
+    Raises:
+        ModelError: There is no such model, or refilling it would not be exact.
+        AdapterError: The adapter is missing, broken, or of another model.
+        StoreError: The store cannot be opened.
+        ConfigError: The settings do not fit the model, or the adapter's interval.
+    """
+
+    def __init__(
+        self,
+        model: str | PathLike[str] | LocalModel | None = None,
+        adapter: str | PathLike[str] | LandmarkAdapter | None = None,
+        store: str | PathLike[str] | CacheStore | None = None,
+        config: ACREConfig | None = None,
+    ) -> None:
+        self.config = config or ACREConfig()
+        self._owns_store = store is None or isinstance(store, (str, PathLike))
+        # A wrong location is cheaper to find out than a wrong model.
+        opened = open_store(store) if self._owns_store else store  # type: ignore[arg-type]
+        self.store: CacheStore = opened  # type: ignore[assignment]
+        local = model if isinstance(model, LocalModel) else LocalModel.load(model)
+        self.reader = DocumentReader(local, self._adapter(adapter, local), self.config)
+        archive = CacheArchive(self.store, self.reader.identity.space)
+        self._archive = archive
+        self._ingestion = Ingestion(self.reader, archive)
+        self._recall = Recall(self.reader, archive, self._ingestion)
+        self._questioner = Questioner(self.reader, self._recall)
+
+    def ingest(
+        self,
+        documents: Iterable[Document],
+        on_progress: Callable[[str, int, int], None] | None = None,
+    ) -> list[Ingested]:
+        """Read documents into the store; what is stored already and unchanged is not read again.
+
+        A document's old cache stays until the new one is complete. An interrupted run is picked
+        up where it stopped, within a day.
+
+        Args:
+            documents: Read one by one, so that a generator may give them.
+            on_progress: Called with document id, tokens read, tokens in all.
+
+        Raises:
+            DocumentError: A document gives no tokens, or an id comes twice.
+            StoreError: The store cannot be written.
+        """
+        seen: set[str] = set()
+        done = []
+        for document in documents:
+            if document.id in seen:
+                raise DocumentError(
+                    f"document {document.id!r} comes twice; expected ids that differ: rename one "
+                    "of the two (those before it are stored)"
+                )
+            seen.add(document.id)
+            done.append(self._ingestion.ingest(document, on_progress))
+        return done
+
+    def retrieve(
+        self,
+        question: str,
+        documents: Sequence[str] | None = None,
+        refill_tokens: int | None = None,
+        *,
+        sources: int | None = None,
+    ) -> Retrieval:
+        """Find where a question would look: no L2 is read, nothing is decoded.
+
+        Args:
+            question: The user's question.
+            documents: Ids to ask; `None` asks all that are stored.
+            refill_tokens: Most raw tokens to choose; `None` takes a quarter of the documents, at
+                least 256 and at most 4,096, within the context.
+            sources: Runs are split or cut to give so many; `None` gives them as they are.
+
+        Raises:
+            DocumentNotFoundError: A document is not stored, or none is.
+            BudgetError: Question and refill do not fit the context.
+        """
+        return self._ask(question, documents, refill_tokens).retrieval(sources)
+
+    def ask(
+        self,
+        question: str,
+        documents: Sequence[str] | None = None,
+        refill_tokens: int | None = None,
+        max_new_tokens: int = DEFAULT_NEW_TOKENS,
+        instructions: str | None = None,
+    ) -> Answer:
+        """Answer a question from the caches of documents.
+
+        Args:
+            question: The user's question.
+            documents: Ids to ask, spliced in that order; `None` asks all that are stored.
+            refill_tokens: As in `retrieve`.
+            max_new_tokens: Longest answer.
+            instructions: Replaces the prompt's own, after the question; caches stay valid.
+
+        Raises:
+            DocumentNotFoundError: A document is not stored, or none is.
+            BudgetError: Question, refill and answer do not fit the context.
+        """
+        stream = self.stream(question, documents, refill_tokens, max_new_tokens, instructions)
+        with stream:
+            for _ in stream:
+                pass
+        return stream.answer
+
+    def stream(
+        self,
+        question: str,
+        documents: Sequence[str] | None = None,
+        refill_tokens: int | None = None,
+        max_new_tokens: int = DEFAULT_NEW_TOKENS,
+        instructions: str | None = None,
+    ) -> AnswerStream:
+        """Answer as `ask` does, giving the text as it is generated.
+
+        Closing the stream stops the model. Its `answer` is there once it has ended.
+        """
+        if max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens is {max_new_tokens}; expected 1 or more: raise it")
+        asked = self._ask(question, documents, refill_tokens, max_new_tokens, instructions)
+        return AnswerStream(self.reader, asked, self._questioner.refill(asked), max_new_tokens)
+
+    def delete(self, document_id: str) -> bool:
+        """Remove a document from the store; was it there?"""
+        return self._archive.delete(document_id)
+
+    def documents(self) -> Iterator[StoredDocument]:
+        """List what is stored for this model and these settings."""
+        for manifest in self._archive.manifests():
+            yield StoredDocument(
+                id=manifest.document_id,
+                tokens=manifest.tokens,
+                landmarks=manifest.intervals,
+                bytes=manifest.payload_bytes,
+                metadata=manifest.metadata,
+                created=manifest.created,
+                method=manifest.method,
+            )
+
+    def close(self) -> None:
+        """Close the store, if the engine has opened it."""
+        if self._owns_store:
+            self.store.close()
+
+    def __enter__(self) -> "ACREEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(
+        self,
+        question: str,
+        documents: Sequence[str] | None,
+        refill_tokens: int | None,
+        max_new_tokens: int = 0,
+        instructions: str | None = None,
+    ) -> Asked:
+        started = time.perf_counter()
+        ids = list(documents) if documents is not None else None
+        if isinstance(documents, str):
+            ids = [documents]
+        recalled = self._recall.recall(ids)
+        if not recalled.documents:
+            raise self._nothing_stored()
+        return self._questioner.ask(
+            recalled,
+            self.reader.frame.question_rows(question, instructions),
+            max_new_tokens=max_new_tokens,
+            refill_tokens=refill_tokens,
+            started=started,
+        )
+
+    def _nothing_stored(self) -> DocumentNotFoundError:
+        others = [space for space in self.store.spaces() if space != self._archive.space]
+        if others:
+            return DocumentNotFoundError(
+                f"{self.store.url} holds documents of {len(others)} other model(s) or settings, "
+                f"none for {self.reader.local.name}; expected caches made with this model, "
+                "adapter and settings: ingest the documents with them, or name the model they "
+                "were ingested with"
+            )
+        return DocumentNotFoundError(
+            f"{self.store.url} holds no documents; expected one or more: ingest some first"
+        )
+
+    def _adapter(
+        self, adapter: str | PathLike[str] | LandmarkAdapter | None, local: LocalModel
+    ) -> LandmarkAdapter | None:
+        if adapter is None and local.name == DEMO_MODEL:
+            adapter = demo_adapter_directory()
+        if adapter is None or adapter == NO_ADAPTER:
+            return None
+        loaded = adapter if isinstance(adapter, LandmarkAdapter) else load_adapter(Path(adapter))
+        if loaded.interval_tokens != self.config.interval_tokens:
+            raise ConfigError(
+                f"interval_tokens is {self.config.interval_tokens}; the adapter was trained for "
+                f"{loaded.interval_tokens}: set it to that"
+            )
+        return loaded

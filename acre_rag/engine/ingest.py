@@ -1,0 +1,165 @@
+"""One document into the store: read what is not there yet, publish, and mend what is damaged."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+
+import torch
+
+from acre_rag.answer import Ingested
+from acre_rag.cache import KVBlock
+from acre_rag.engine.blocks import BlockPlan
+from acre_rag.errors import DamagedCacheError
+from acre_rag.model.identity import document_version
+from acre_rag.model.prefill import WindowCache
+from acre_rag.model.reader import DocumentReader
+from acre_rag.store.archive import ArchiveWriter, CacheArchive
+from acre_rag.store.manifest import Manifest
+from acre_rag.text.document import Document
+from acre_rag.text.layout import Layout
+from acre_rag.text.tokens import TokenizedText, interval_characters, tokenize
+
+Progress = Callable[[str, int, int], None]
+
+
+class Ingestion:
+    """Turns documents into stored caches.
+
+    Args:
+        reader: Model, adapter and settings.
+        archive: Where caches go.
+    """
+
+    def __init__(self, reader: DocumentReader, archive: CacheArchive) -> None:
+        self._reader = reader
+        self._archive = archive
+        shape = reader.twin.shape
+        self._stored_dtype: torch.dtype = getattr(torch, reader.config.stored_dtype)
+        self._token_bytes = (
+            2 * shape.layers * shape.kv_heads * shape.head_dim * self._stored_dtype.itemsize
+        )
+
+    def ingest(self, document: Document, on_progress: Progress | None) -> Ingested:
+        """Store one document, unless it is stored and unchanged.
+
+        Raises:
+            DocumentError: It gives no tokens.
+            StoreError: The store cannot be written.
+        """
+        started = time.perf_counter()
+        version = document_version(self._archive.space, document.id, document.text)
+        encoded = 0
+        with self._archive.writer(document.id, version) as writer:
+            manifest = self._published(document.id)
+            if manifest is None or manifest.version != version:
+                text = tokenize(document.text, self._reader.frame)
+                manifest = self._manifest(document, version, text)
+                encoded = self._read_missing(manifest, text, writer, on_progress)
+                writer.publish(manifest)
+            elif manifest.metadata != dict(document.metadata):
+                manifest = replace(manifest, metadata=dict(document.metadata))
+                writer.publish(manifest)
+        if on_progress is not None:
+            on_progress(document.id, manifest.tokens, manifest.tokens)
+        return Ingested(
+            id=document.id,
+            tokens=manifest.tokens,
+            encoded_tokens=encoded,
+            seconds=time.perf_counter() - started,
+        )
+
+    def mend(
+        self, manifest: Manifest, windows: Iterable[int], earlier: Callable[[int], KVBlock | None]
+    ) -> Iterator[tuple[int, WindowCache]]:
+        """Read some windows of a stored document again, from the text its manifest keeps."""
+        text = tokenize(manifest.text, self._reader.frame)
+        layout = self._reader.layout(manifest.tokens)
+        yield from self._reader.read(text.ids, layout, windows, earlier)
+
+    def blocks(self, manifest: Manifest, window: int, read: WindowCache) -> dict[str, KVBlock]:
+        """Cut a window into the blocks that are stored, by name, in the stored dtype."""
+        layout = self._reader.layout(manifest.tokens)
+        plan = BlockPlan(layout, manifest.intervals_per_block)
+        pieces = {f"l1:{window}": read.l1}
+        start = layout.window_tokens_of(window).start
+        for block in plan.window_blocks(window):
+            tokens = plan.block_tokens(block)
+            pieces[f"l2:{block}"] = read.l2.slice(tokens.start - start, tokens.stop - start)
+        return {n: b.to(dtype=self._stored_dtype, device="cpu") for n, b in pieces.items()}
+
+    def _published(self, document_id: str) -> Manifest | None:
+        try:
+            return self._archive.load_manifest(document_id)
+        except DamagedCacheError:
+            return None  # what cannot be read is written anew
+
+    def _read_missing(
+        self,
+        manifest: Manifest,
+        text: TokenizedText,
+        writer: ArchiveWriter,
+        on_progress: Progress | None,
+    ) -> int:
+        """Read the windows that an interrupted run has not left behind; count their tokens."""
+        layout = self._reader.layout(manifest.tokens)
+        plan = BlockPlan(layout, manifest.intervals_per_block)
+        exact = self._reader.method(manifest.tokens) == "exact"
+        staged = writer.staged()
+        missing = [w for w in range(layout.windows) if not plan.window_names(w) <= staged]
+
+        def earlier(window: int) -> KVBlock:
+            names = [f"l2:{b}" for b in plan.window_blocks(window)] if exact else [f"l1:{window}"]
+            return KVBlock.concatenate([writer.read_block(manifest, name) for name in names])
+
+        encoded = 0
+        for window, read in self._reader.read(text.ids, layout, missing, earlier):
+            for name, block in self.blocks(manifest, window, read).items():
+                writer.write_block(name, block)
+            tokens = layout.window_tokens_of(window)
+            encoded += len(tokens)
+            if on_progress is not None:
+                on_progress(manifest.document_id, tokens.stop, manifest.tokens)
+        return encoded
+
+    def _manifest(self, document: Document, version: str, text: TokenizedText) -> Manifest:
+        shape = self._reader.twin.shape
+        layout = self._reader.layout(len(text.ids))
+        starts, ends = interval_characters(text, layout)
+        per_block = intervals_per_block(layout, self._token_bytes)
+        return Manifest(
+            space=self._archive.space,
+            version=version,
+            document_id=document.id,
+            text=document.text,
+            metadata=dict(document.metadata),
+            method="landmarks" if self._reader.has_landmarks else "training-free",
+            tokens=layout.tokens,
+            interval_tokens=layout.interval_tokens,
+            window_tokens=layout.window_tokens,
+            segment_tokens=layout.segment_tokens,
+            landmarks_per_block=layout.window_tokens // layout.interval_tokens,
+            intervals_per_block=per_block,
+            interval_starts=tuple(starts.tolist()),
+            interval_ends=tuple(ends.tolist()),
+            layers=shape.layers,
+            kv_heads=shape.kv_heads,
+            head_dim=shape.head_dim,
+            dtype=self._reader.config.stored_dtype,
+            payload_bytes=(layout.tokens + layout.intervals) * self._token_bytes,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+
+
+def intervals_per_block(layout: Layout, token_bytes: int) -> int:
+    """Group so many neighbouring intervals that a stored block has 256 KB or more.
+
+    Smaller values are slow to fetch; much larger ones would bring more than was chosen. A block
+    never crosses the end of a window.
+    """
+    per_window = layout.window_tokens // layout.interval_tokens
+    interval_bytes = token_bytes * layout.interval_tokens
+    for count in range(1, per_window + 1):
+        if per_window % count == 0 and count * interval_bytes >= 256 * 1024:
+            return count
+    return per_window

@@ -1,0 +1,233 @@
+"""Stored caches back into tensors: L1 at once, L2 only where it was chosen; damage is mended."""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from acre_rag.cache import KVBlock
+from acre_rag.engine.blocks import BlockPlan
+from acre_rag.engine.ingest import Ingestion
+from acre_rag.errors import DocumentNotFoundError, StoreError
+from acre_rag.model.prefill import WindowCache
+from acre_rag.model.reader import DocumentReader
+from acre_rag.store.archive import CacheArchive
+from acre_rag.store.manifest import Manifest
+from acre_rag.text.layout import Layout
+
+_LOG = logging.getLogger("acre_rag")
+_LANDMARK_CACHE_BYTES = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class RecalledDocument:
+    """A stored document, its landmarks in memory.
+
+    Attributes:
+        manifest: What it consists of.
+        layout: Where its intervals, windows and segments lie.
+        l1: Landmarks, not rotated, in the model's dtype and on its device.
+    """
+
+    manifest: Manifest
+    layout: Layout
+    l1: KVBlock
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What one question has cost so far.
+
+    Attributes:
+        archive: Counts the bytes that were read through it.
+        recomputed_tokens: Tokens read again because a stored value was damaged or missing.
+    """
+
+    archive: CacheArchive
+    recomputed_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """The documents of one question.
+
+    Attributes:
+        documents: In the order asked.
+        ledger: Costs, counted on.
+    """
+
+    documents: tuple[RecalledDocument, ...]
+    ledger: Ledger
+
+
+class Recall:
+    """Brings stored caches back, and reads again what cannot be brought back.
+
+    Args:
+        reader: Model, adapter and settings.
+        archive: Where caches are.
+        ingestion: Mends what is damaged.
+    """
+
+    def __init__(self, reader: DocumentReader, archive: CacheArchive, ingestion: Ingestion) -> None:
+        self._reader = reader
+        self._archive = archive
+        self._ingestion = ingestion
+        self._landmarks = _LandmarkCache(_LANDMARK_CACHE_BYTES)
+
+    def recall(self, ids: Sequence[str] | None) -> Recalled:
+        """Load the landmarks of documents; `None` takes all that are stored.
+
+        Raises:
+            DocumentNotFoundError: One of them is not stored.
+            DamagedCacheError: A manifest is damaged, and with it the text.
+        """
+        ledger = Ledger(CacheArchive(self._archive.store, self._archive.space))
+        manifests = list(self._archive.manifests()) if ids is None else self._named(ids)
+        documents = []
+        for manifest in manifests:
+            layout = self._reader.layout(manifest.tokens)
+            landmarks = self._landmarks.find(manifest.version)
+            if landmarks is None:
+                landmarks = self._load_landmarks(manifest, layout, ledger)
+                self._landmarks.keep(manifest.version, landmarks)
+            documents.append(RecalledDocument(manifest, layout, landmarks))
+        return Recalled(tuple(documents), ledger)
+
+    def fetch(
+        self, document: RecalledDocument, intervals: Sequence[int], ledger: Ledger
+    ) -> KVBlock:
+        """Load the raw tokens of some intervals, rising, and of those alone.
+
+        Returns:
+            Not rotated, in the model's dtype and on its device.
+        """
+        manifest = document.manifest
+        plan = BlockPlan(document.layout, manifest.intervals_per_block)
+        names = {block: f"l2:{block}" for block in plan.blocks_of(intervals)}
+        found, damaged = self._read(manifest, names, ledger)
+        if damaged:
+            windows = {plan.window_of(block) for block in damaged}
+            for window, read in self._mend(document, windows, ledger).items():
+                pieces = self._ingestion.blocks(manifest, window, read)
+                found |= {b: pieces[n] for b, n in names.items() if n in pieces and b in damaged}
+        parts = []
+        for interval in intervals:
+            block = plan.block_of(interval)
+            tokens = document.layout.interval_tokens_of(interval)
+            start = plan.block_tokens(block).start
+            parts.append(found[block].slice(tokens.start - start, tokens.stop - start))
+        return self._reader.computed(KVBlock.concatenate(parts))
+
+    def _named(self, ids: Iterable[str]) -> list[Manifest]:
+        manifests = []
+        for document_id in dict.fromkeys(ids):
+            manifest = self._archive.load_manifest(document_id)
+            if manifest is None:
+                raise DocumentNotFoundError(
+                    f"document {document_id!r} is not stored for this model and these settings; "
+                    "expected one that acre documents lists: ingest it first, or check its id"
+                )
+            manifests.append(manifest)
+        return manifests
+
+    def _load_landmarks(self, manifest: Manifest, layout: Layout, ledger: Ledger) -> KVBlock:
+        names = {window: f"l1:{window}" for window in range(layout.windows)}
+        found, damaged = self._read(manifest, names, ledger)
+        sound = {window: self._reader.computed(block) for window, block in found.items()}
+        if damaged:
+            read = self._read_again(manifest, layout, damaged, sound, ledger)
+            sound |= {window: cache.l1 for window, cache in read.items()}
+        return KVBlock.concatenate([sound[window] for window in range(layout.windows)])
+
+    def _mend(
+        self, document: RecalledDocument, windows: set[int], ledger: Ledger
+    ) -> dict[int, WindowCache]:
+        layout = document.layout
+        per_window = layout.window_tokens // layout.interval_tokens
+        l1 = document.l1
+        sound = {
+            w: l1.slice(w * per_window, min((w + 1) * per_window, l1.tokens))
+            for w in range(layout.windows)
+        }
+        return self._read_again(document.manifest, layout, windows, sound, ledger)
+
+    def _read_again(
+        self,
+        manifest: Manifest,
+        layout: Layout,
+        windows: Iterable[int],
+        landmarks: dict[int, KVBlock],
+        ledger: Ledger,
+    ) -> dict[int, WindowCache]:
+        """Read damaged windows from the manifest's text, and put them back into the store."""
+        wanted = sorted(windows)
+        if self._reader.method(manifest.tokens) == "exact":
+            # Its windows see the raw tokens before them, which may be damaged too.
+            wanted = list(range(wanted[-1] + 1))
+        read = dict(self._ingestion.mend(manifest, wanted, landmarks.get))
+        ledger.recomputed_tokens += sum(len(layout.window_tokens_of(w)) for w in wanted)
+        try:
+            self._put_back(manifest, read)
+        except StoreError as error:
+            _LOG.warning("document %r could not be mended: %s", manifest.document_id, error)
+        return read
+
+    def _put_back(self, manifest: Manifest, read: dict[int, WindowCache]) -> None:
+        with self._archive.writer(manifest.document_id, manifest.version) as writer:
+            published = self._archive.load_manifest(manifest.document_id)
+            if published is None or published.version != manifest.version:
+                return  # deleted or replaced meanwhile: nothing to mend
+            for window, cache in read.items():
+                for name, block in self._ingestion.blocks(manifest, window, cache).items():
+                    writer.write_block(name, block)
+            writer.publish(manifest)
+
+    def _read(
+        self, manifest: Manifest, names: dict[int, str], ledger: Ledger
+    ) -> tuple[dict[int, KVBlock], set[int]]:
+        """Read blocks; those that cannot be trusted are named, or raised by policy."""
+        found, damaged = {}, set()
+        for number, name in names.items():
+            try:
+                found[number] = ledger.archive.read_block(manifest, name)
+            except StoreError as error:
+                if self._reader.config.on_damage == "raise":
+                    raise
+                _LOG.warning("reading %s again from text: %s", name, error)
+                damaged.add(number)
+        return found, damaged
+
+
+class _LandmarkCache:
+    """Landmarks of the documents asked last, within a limit of bytes."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._blocks: OrderedDict[str, KVBlock] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, version: str) -> KVBlock | None:
+        with self._lock:
+            block = self._blocks.get(version)
+            if block is not None:
+                self._blocks.move_to_end(version)
+            return block
+
+    def keep(self, version: str, block: KVBlock) -> None:
+        with self._lock:
+            self._blocks[version] = block
+            while len(self._blocks) > 1 and self._bytes() > self._limit:
+                self._blocks.popitem(last=False)
+
+    def _bytes(self) -> int:
+        return sum(2 * b.keys.numel() * b.keys.element_size() for b in self._blocks.values())
+
+
+def token_intervals(document: RecalledDocument, intervals: Sequence[int]) -> torch.Tensor:
+    """Interval of each raw token of some intervals, in order, (tokens,), int64."""
+    lengths = [len(document.layout.interval_tokens_of(interval)) for interval in intervals]
+    return torch.repeat_interleave(torch.tensor(intervals), torch.tensor(lengths))

@@ -1,0 +1,115 @@
+"""Decode over a refilled cache: one rotation, then the stock model's own `generate`."""
+
+import threading
+from collections.abc import Callable, Generator
+from queue import Queue
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import TextIteratorStreamer
+
+from acre_rag.cache import KVBlock
+from acre_rag.model.local import LocalModel
+from acre_rag.model.reading import ReadingTwin
+from acre_rag.model.support import attention_modules
+
+
+def rotated_cache(local: LocalModel, twin: ReadingTwin, block: KVBlock) -> DynamicCache:
+    """Rotate a spliced block to positions 0 and up, and make it a stock cache.
+
+    Cache length then equals the next position, as `generate` expects.
+    """
+    memory = twin.remember(block.keys[:, None], block.values[:, None])
+    layers = []
+    for module, keys, values in zip(
+        attention_modules(local.model), memory.keys, memory.values, strict=True
+    ):
+        device = next(module.parameters()).device  # a device_map may spread the layers
+        layers.append((keys.to(device), values.to(device)))
+    return DynamicCache(ddp_cache_data=layers)
+
+
+def decode(
+    local: LocalModel,
+    cache: DynamicCache,
+    ids: list[int],
+    max_new_tokens: int,
+    on_token: Callable[[], None],
+) -> Generator[str, None, None]:
+    """Generate greedily after `ids`, yielding text as it comes; closing it stops the model.
+
+    The model runs in a thread of its own. An error there is raised here.
+
+    Args:
+        local: Model and tokenizer.
+        cache: Rotated keys and values of everything before `ids`.
+        ids: Token ids that follow the cache.
+        max_new_tokens: Most tokens to generate.
+        on_token: Called after every token, before its text is whole enough to be given.
+    """
+    streamer = TextIteratorStreamer(
+        local.tokenizer,  # type: ignore[arg-type]  # annotated as the older tokenizer class
+        skip_prompt=True,
+        skip_special_tokens=True,
+    )
+    cancelled = threading.Event()
+    failures: Queue[BaseException] = Queue()
+    rows = torch.tensor([ids], device=local.device)
+    length = cache.get_seq_length() + rows.shape[1]
+
+    def run() -> None:
+        try:
+            with local.lock, torch.inference_mode():
+                local.model.generate(  # type: ignore[operator]  # a mixin's method
+                    rows,
+                    past_key_values=cache,
+                    attention_mask=torch.ones(1, length, dtype=torch.long, device=local.device),
+                    generation_config=_greedy(local, max_new_tokens),
+                    stopping_criteria=StoppingCriteriaList([_Watch(cancelled, on_token)]),
+                    streamer=streamer,
+                )
+        except BaseException as error:  # noqa: BLE001  # handed to the consumer, which waits
+            failures.put(error)
+            streamer.end()
+
+    thread = threading.Thread(target=run, name="acre-decode", daemon=True)
+    thread.start()
+    try:
+        for piece in streamer:
+            if piece:
+                yield piece
+        if not failures.empty():
+            raise failures.get()
+    finally:
+        cancelled.set()
+        thread.join()
+
+
+def _greedy(local: LocalModel, max_new_tokens: int) -> GenerationConfig:
+    own = local.model.generation_config
+    eos = own.eos_token_id if own is not None else None
+    if eos is None:
+        eos = local.tokenizer.eos_token_id
+    pad = local.tokenizer.pad_token_id
+    if pad is None:
+        pad = eos[0] if isinstance(eos, list) else eos
+    return GenerationConfig(
+        do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=eos, pad_token_id=pad
+    )
+
+
+class _Watch(StoppingCriteria):
+    """Looks on after every token: counts it, and stops where that is wished."""
+
+    def __init__(self, event: threading.Event, on_token: Callable[[], None]) -> None:
+        self.event = event
+        self.on_token = on_token
+
+    def __call__(  # type: ignore[override]  # the base takes further keywords
+        self, input_ids: Tensor, scores: Tensor, **_unused: object
+    ) -> Tensor:
+        self.on_token()
+        return torch.full(
+            (len(input_ids),), self.event.is_set(), dtype=torch.bool, device=input_ids.device
+        )

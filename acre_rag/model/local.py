@@ -1,0 +1,102 @@
+"""A local model and its tokenizer, loaded once."""
+
+import threading
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from acre_rag.errors import ModelError
+from acre_rag.model.demo import DEMO_MODEL, demo_model_directory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalModel:
+    """A causal model of Hugging Face transformers, its tokenizer, and a name for messages.
+
+    Attributes:
+        model: In evaluation mode; nothing here ever changes it.
+        tokenizer: A fast tokenizer.
+        name: Hub name or path it came from.
+        lock: Held while the model computes: one question at a time.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model's embeddings, where token ids go."""
+        weight = self.model.get_input_embeddings().weight
+        return torch.device(weight.device)  # type: ignore[arg-type]
+
+    @staticmethod
+    def load(
+        name: str | PathLike[str] | None = None,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        device_map: str | None = None,
+    ) -> "LocalModel":
+        """Load a model by hub name or path.
+
+        Args:
+            name: `None` takes the demo model, SmolLM2-135M-Instruct.
+            device: `cpu`, `cuda`, `cuda:1`...; `None` takes the GPU where there is one.
+            dtype: `float32`, `bfloat16` or `float16`; `None` takes bfloat16 where the device
+                computes in it natively, else float32.
+            device_map: Spreads layers over several GPUs, in transformers' words (`auto`).
+
+        Raises:
+            ModelError: There is no such model, or it cannot be loaded.
+        """
+        source = fspath(name) if name is not None else DEMO_MODEL
+        path = str(demo_model_directory()) if source == DEMO_MODEL else source
+        target = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        number_type = _dtype(dtype, target)
+        progress = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            model = AutoModelForCausalLM.from_pretrained(
+                path, dtype=number_type, device_map=device_map
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise ModelError(
+                f"model {source!r} cannot be loaded ({first_line}); expected the name of a "
+                "Hugging Face model or a directory that holds one: check the name or the path"
+            ) from error
+        finally:
+            if progress:
+                logging.enable_progress_bar()
+        if device_map is None:
+            model = model.to(target)
+        return LocalModel(model=model.eval(), tokenizer=tokenizer, name=source)
+
+
+def _dtype(name: str | None, device: str) -> torch.dtype:
+    if name is None:
+        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in known:
+        raise ModelError(f"dtype is {name!r}; expected one of {', '.join(known)}: choose one")
+    return known[name]
+
+
+def _computes_bfloat16(device: str) -> bool:
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device != "cpu":
+        return False
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

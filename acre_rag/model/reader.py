@@ -1,0 +1,166 @@
+"""Everything that turns text into keys and values, for one model, adapter and settings."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from acre_rag.cache import KVBlock
+from acre_rag.config import ACREConfig
+from acre_rag.errors import ConfigError
+from acre_rag.model.demo import DEMO_MODEL
+from acre_rag.model.identity import make_identity
+from acre_rag.model.landmarks import QUESTION_GROUPS, LandmarkAdapter
+from acre_rag.model.local import LocalModel
+from acre_rag.model.prefill import Method, WindowCache, prefill, read_prefix
+from acre_rag.model.prompt import PromptFrame, QuestionRows
+from acre_rag.model.question import question_queries
+from acre_rag.model.reading import ReadingTwin
+from acre_rag.model.self_check import self_check
+from acre_rag.text.layout import Layout
+
+
+class DocumentReader:
+    """Reads documents and questions with one model; holds the prefix they all share.
+
+    Args:
+        local: Model and tokenizer.
+        adapter: Landmark projections; `None` reads in the training-free mode.
+        config: Settings.
+
+    Raises:
+        UnsupportedModelError: Refilling this model would not be exact.
+        AdapterError: The adapter is of another model.
+        ConfigError: A window does not fit the model's context.
+    """
+
+    def __init__(
+        self, local: LocalModel, adapter: LandmarkAdapter | None, config: ACREConfig
+    ) -> None:
+        self.local = local
+        self.config = config
+        self.twin = ReadingTwin(local.model, adapter)
+        self_check(local.model, self.twin)
+        self.frame = PromptFrame(local.tokenizer, config.prompt)
+        limit = self.twin.shape.max_positions
+        self.context_tokens = min(config.context_tokens or limit, limit)
+        self.segment_tokens = self._fitting_segment()
+        with local.lock, torch.inference_mode():
+            self.prefix = read_prefix(self.twin, self._tensor(self.frame.prefix_ids))
+        self.selection = selection_weights(local, adapter)
+        self.identity = make_identity(
+            local.model,
+            local.tokenizer,
+            self.frame.prefix_ids,
+            adapter,
+            config,
+            segment_tokens=self.segment_tokens,
+            context_tokens=self.context_tokens,
+        )
+
+    @property
+    def has_landmarks(self) -> bool:
+        """Whether documents get landmarks, or the training-free mode pools them."""
+        return self.twin.adapter is not None
+
+    def layout(self, tokens: int) -> Layout:
+        """Lay out a document of so many tokens."""
+        window = self.config.window_tokens
+        exact = self.method(tokens) == "exact"
+        return Layout(
+            tokens=tokens,
+            interval_tokens=self.config.interval_tokens,
+            window_tokens=window,
+            # An exactly read document sees all of itself: it is one segment.
+            segment_tokens=-(-tokens // window) * window if exact else self.segment_tokens,
+        )
+
+    def method(self, tokens: int) -> Method:
+        """Tell how a document of so many tokens remembers its earlier windows."""
+        if self.has_landmarks:
+            return "landmarks"
+        fits = len(self.frame.prefix_ids) + tokens <= self.context_tokens
+        return "exact" if fits else "pooled"
+
+    def read(
+        self,
+        ids: NDArray[np.int64],
+        layout: Layout,
+        windows: Iterable[int],
+        earlier: Callable[[int], KVBlock | None],
+    ) -> Iterator[tuple[int, WindowCache]]:
+        """Read windows of a document; see `acre_rag.model.prefill.prefill`."""
+        generator = prefill(
+            self.twin,
+            self._tensor(ids.tolist()),
+            layout=layout,
+            prefix=self.prefix,
+            method=self.method(layout.tokens),
+            windows=windows,
+            earlier=lambda window: self._computed(earlier(window)),
+        )
+        while True:
+            # Held for one window at a time, so that questions get their turn in between.
+            with self.local.lock, torch.inference_mode():
+                step = next(generator, None)
+            if step is None:
+                return
+            yield step
+
+    def queries(self, rows: QuestionRows, segments: list[KVBlock]) -> list[Tensor]:
+        """Run a question over landmarks; see `acre_rag.model.question.question_queries`."""
+        with self.local.lock, torch.inference_mode():
+            return question_queries(
+                self.twin,
+                self._tensor(rows.ids),
+                prefix=self.prefix,
+                segments=segments,
+                context_tokens=self.context_tokens,
+            )
+
+    def computed(self, block: KVBlock) -> KVBlock:
+        """Bring a stored block to the model's dtype and device."""
+        return block.to(dtype=self.prefix.keys.dtype, device=self.prefix.keys.device)
+
+    def _computed(self, block: KVBlock | None) -> KVBlock | None:
+        return None if block is None else self.computed(block)
+
+    def _tensor(self, ids: list[int]) -> Tensor:
+        return torch.tensor(ids, dtype=torch.long, device=self.local.device)
+
+    def _fitting_segment(self) -> int:
+        window, interval = self.config.window_tokens, self.config.interval_tokens
+        landmarks = window // interval
+        rows = len(self.frame.prefix_ids) + window + landmarks
+        if rows > self.context_tokens:
+            raise ConfigError(
+                f"window_tokens is {window}; with prefix and landmarks it takes {rows} tokens of a "
+                f"context of {self.context_tokens}: lower window_tokens"
+            )
+        most = ((self.context_tokens - rows) // landmarks + 1) * window
+        return min(self.config.segment_tokens, most)
+
+
+def selection_weights(local: LocalModel, adapter: LandmarkAdapter | None) -> Tensor | None:
+    """Find the head weights to score landmarks with; `None` asks for the published rule.
+
+    An adapter brings its own. Without one, calibrated weights are used where they ship (the demo
+    model), else the middle third of the layers counts alike, on the question's own tokens.
+
+    Returns:
+        (layers, q_heads, question groups), adding up to 1.
+    """
+    if adapter is not None:
+        return adapter.selection
+    config = local.model.config
+    calibrated = Path(__file__).parent / "calibration" / f"{DEMO_MODEL}.safetensors"
+    if local.name == DEMO_MODEL and calibrated.exists():
+        return load_file(calibrated)["selection"].float()
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    weights = torch.zeros(layers, heads, QUESTION_GROUPS)
+    weights[layers // 3 : max(2 * layers // 3, layers // 3 + 1), :, 0] = 1
+    return weights / weights.sum()

@@ -1,0 +1,69 @@
+"""What fits into the context for one question: whose landmarks, and how many tokens of refill."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from acre_rag.errors import BudgetError
+
+LEAST_REFILL = 256
+MOST_REFILL = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What goes into the refilled cache.
+
+    Attributes:
+        segments: Segments whose landmarks are kept, in document order.
+        refill_tokens: Most raw tokens to refill, all from those segments.
+    """
+
+    segments: tuple[int, ...]
+    refill_tokens: int
+
+
+def plan_budget(
+    *,
+    free_tokens: int,
+    segment_landmarks: Sequence[int],
+    segment_scores: Sequence[float],
+    document_tokens: int,
+    refill_tokens: int | None,
+) -> Budget:
+    """Fit landmarks and refill into the context.
+
+    The refill comes first; then the landmarks of the best-scoring segments, as many as fit, and
+    always those of the best one.
+
+    Args:
+        free_tokens: Context left beside prefix, question and answer.
+        segment_landmarks: Landmarks of each segment that stay in the cache.
+        segment_scores: Score that each segment's intervals have together.
+        document_tokens: Raw tokens of all documents asked.
+        refill_tokens: Budget asked for; `None` takes a quarter of the documents, at least 256
+            and at most 4,096, within what is free.
+
+    Raises:
+        BudgetError: The budget asked for does not fit, or there is no room at all.
+    """
+    ranked = sorted(range(len(segment_scores)), key=lambda i: segment_scores[i], reverse=True)
+    room = free_tokens - segment_landmarks[ranked[0]]
+    if room < 0 or (refill_tokens is not None and not 0 <= refill_tokens <= room):
+        needed = segment_landmarks[ranked[0]] + (refill_tokens or 0)
+        raise BudgetError(
+            f"landmarks and refill need {needed} tokens, but {max(free_tokens, 0)} are free beside "
+            f"prefix, question and answer; expected refill_tokens from 0 to {max(room, 0)}: lower "
+            "it, ask for a shorter answer, or use a model with a longer context",
+            needed=needed,
+            available=max(free_tokens, 0),
+        )
+    if refill_tokens is None:
+        wished = min(max(document_tokens // 4, LEAST_REFILL), MOST_REFILL)
+        refill_tokens = min(wished, room)
+    kept = []
+    left = free_tokens - refill_tokens
+    for segment in ranked:
+        if segment_landmarks[segment] <= left:
+            kept.append(segment)
+            left -= segment_landmarks[segment]
+    return Budget(segments=tuple(sorted(kept)), refill_tokens=refill_tokens)
