@@ -34,7 +34,9 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ACREConfig:
-    """Settings of an engine; every one but `context_tokens`, `selection` and `on_damage` is part of a cache's identity.
+    """Settings of an engine.
+
+    `selection` and `on_damage` may change at any time; with any other, caches are made anew.
 
     Attributes:
         interval_tokens: Raw tokens that one landmark stands for.

@@ -1,8 +1,8 @@
 """Load and save landmark adapters: safetensors beside a small JSON file.
 
-Low-rank projections take PEFT's layout (`adapter_config.json`, `adapter_model.safetensors`), so that
-PEFT's tools read them; what PEFT does not know (embedding, selection weights) lies beside it, in
-`landmarks.safetensors` and `acre_config.json`. Full projections lie in `landmarks.safetensors` too.
+Low-rank projections take PEFT's layout (`adapter_config.json`, `adapter_model.safetensors`), so
+that PEFT's tools read them; what PEFT does not know (embedding, selection weights) lies beside it,
+in `landmarks.safetensors` and `acre_config.json`. Full projections lie in the former too.
 """
 
 import json
@@ -101,8 +101,8 @@ def load_adapter(directory: Path) -> LandmarkAdapter:
         )
     except FileNotFoundError as error:
         raise AdapterError(
-            f"{directory} has no {Path(error.filename or 'adapter file').name}; expected a landmark "
-            "adapter made by acre train or acre convert: check the path"
+            f"{directory} has no {Path(error.filename or 'adapter file').name}; expected a "
+            "landmark adapter made by acre train or acre convert: check the path"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise AdapterError(

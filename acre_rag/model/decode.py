@@ -49,7 +49,7 @@ def decode(
         on_token: Called after every token, before its text is whole enough to be given.
     """
     streamer = TextIteratorStreamer(
-        local.tokenizer,  # type: ignore[arg-type]  # annotated as the older tokenizer class
+        local.tokenizer,
         skip_prompt=True,
         skip_special_tokens=True,
     )
@@ -87,7 +87,7 @@ def decode(
 
 
 def _greedy(local: LocalModel, max_new_tokens: int) -> GenerationConfig:
-    own = local.model.generation_config
+    own: GenerationConfig | None = local.model.generation_config
     eos = own.eos_token_id if own is not None else None
     if eos is None:
         eos = local.tokenizer.eos_token_id
@@ -106,8 +106,11 @@ class _Watch(StoppingCriteria):
         self.event = event
         self.on_token = on_token
 
-    def __call__(  # type: ignore[override]  # the base takes further keywords
-        self, input_ids: Tensor, scores: Tensor, **_unused: object
+    def __call__(
+        self,
+        input_ids: Tensor,
+        scores: Tensor,  # noqa: ARG002  # the base class passes it
+        **_unused: object,
     ) -> Tensor:
         self.on_token()
         return torch.full(

@@ -9,6 +9,7 @@ from pathlib import Path
 import platformdirs
 import torch
 from filelock import FileLock
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from acre_rag.errors import ModelError
 
@@ -57,16 +58,12 @@ def _packaged_gguf() -> Path:
 
 
 def _convert(gguf: Path, target: Path) -> None:
-    try:
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-        if not all(importlib.util.find_spec(name) for name in ("gguf", "accelerate")):
-            raise ImportError("gguf and accelerate are needed to read it")
-    except ImportError as error:
+    missing = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
+    if missing:
         raise ModelError(
-            f"the demo model cannot be converted ({error}); expected the demo extra: run "
-            "pip install 'acre-rag[demo]'"
-        ) from error
+            f"the demo model cannot be converted without {' and '.join(missing)}; expected the "
+            "demo extra: run pip install 'acre-rag[demo]'"
+        )
     folder = str(gguf.parent)
     aside = Path(tempfile.mkdtemp(dir=target.parent))
     try:

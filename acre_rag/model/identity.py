@@ -79,7 +79,7 @@ def make_identity(
     return Identity(
         weights=_digest_tensors(sorted(model.named_parameters())),
         architecture=_digest_json(_settings_of(model)),
-        tokenizer=_digest_text(tokenizer.backend_tokenizer.to_str()),  # type: ignore[attr-defined]
+        tokenizer=_digest_text(tokenizer.backend_tokenizer.to_str()),
         prefix=_digest_json(prefix_ids),
         adapter=_digest_tensors(sorted(tensors.items())) if tensors else "",
         stored_dtype=config.stored_dtype,
@@ -108,7 +108,7 @@ def _digest_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
             # One rounding for all: float32 and bfloat16 copies of the same weights are equal.
             plain = plain.to(torch.bfloat16)
         digest.update(f"{name}{tuple(plain.shape)}".encode())
-        digest.update(plain.contiguous().cpu().reshape(-1).view(torch.uint8).numpy())
+        digest.update(plain.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -1,6 +1,7 @@
 """Landmark projections: what a landmark's row goes through instead of the model's own.
 
-ACRE, section 3.1: a landmark has an embedding and q, k, v projections of its own; all else is shared.
+ACRE, section 3.1: a landmark has an embedding and q, k, v projections of its own; all else is the
+frozen model's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ class FullProjection:
     weight: Tensor
     bias: Tensor | None
 
-    def apply(self, inputs: Tensor, outputs: Tensor) -> Tensor:
+    def apply(self, inputs: Tensor, outputs: Tensor) -> Tensor:  # noqa: ARG002  # as above
         """Project rows (batch, rows, inputs), whatever the frozen projection made of them."""
         bias = None if self.bias is None else self.bias.to(inputs.dtype)
         return nn.functional.linear(inputs, self.weight.to(inputs.dtype), bias)
@@ -129,7 +130,7 @@ class _LandmarkRows:
 
     rows: Tensor | None = None
 
-    def note(self, module: nn.Module, args: object, kwargs: dict[str, object]) -> None:
+    def note(self, _module: nn.Module, _args: object, kwargs: dict[str, object]) -> None:
         self.rows = kwargs["acre"].landmark_rows  # type: ignore[attr-defined]
 
 
@@ -138,7 +139,7 @@ class _ProjectionHook:
     landmarks: _LandmarkRows
     projection: Projection
 
-    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
+    def __call__(self, _module: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
         rows = self.landmarks.rows
         if rows is None:
             return outputs
@@ -154,7 +155,7 @@ class _FusedHook:
     landmarks: _LandmarkRows
     projections: Mapping[str, Projection]
 
-    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
+    def __call__(self, _module: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
         rows = self.landmarks.rows
         if rows is None:
             return outputs

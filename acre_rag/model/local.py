@@ -67,7 +67,7 @@ class LocalModel:
         logging.disable_progress_bar()
         try:
             tokenizer = AutoTokenizer.from_pretrained(path)
-            model = AutoModelForCausalLM.from_pretrained(
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 path, dtype=number_type, device_map=device_map
             )
         except (OSError, ValueError, KeyError, ImportError) as error:
@@ -80,7 +80,7 @@ class LocalModel:
             if progress:
                 logging.enable_progress_bar()
         if device_map is None:
-            model = model.to(target)
+            model.to(target)  # type: ignore[arg-type]  # its wrapper hides the module's own types
         return LocalModel(model=model.eval(), tokenizer=tokenizer, name=source)
 
 
@@ -95,7 +95,7 @@ def _dtype(name: str | None, device: str) -> torch.dtype:
 
 def _computes_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device != "cpu":
         return False
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

@@ -122,7 +122,7 @@ class ReadingTwin:
             keep_queries: Keep the rows' queries as well.
         """
         batch, rows, _ = embeddings.shape
-        positions = self._row_positions(batch, rows, memory, embeddings.device)
+        positions = _row_positions(rows, memory, embeddings.device)
         cos, sin = self._rotary(embeddings, positions)
         mask = _mask(batch, rows, memory, embeddings.device)
         state = Pass(memory, landmark_rows, cos, sin, mask, keep_queries)
@@ -159,17 +159,6 @@ class ReadingTwin:
         positions = torch.arange(keys.shape[3], device=keys.device)
         return Memory(self.rotate(keys, positions), values)
 
-    def _row_positions(
-        self, batch: int, rows: int, memory: Memory | None, device: torch.device
-    ) -> Tensor:
-        positions = torch.arange(rows, device=device)[None]
-        if memory is None:
-            return positions
-        if memory.hidden is None:
-            return positions + memory.tokens
-        seen = (~memory.hidden).sum(dim=1, keepdim=True)
-        return positions + seen.to(device)
-
 
 class _NoRotation(nn.Module):
     """Stands in for a rotary embedding and rotates nothing."""
@@ -183,12 +172,23 @@ class _NoRotation(nn.Module):
         return torch.ones_like(cos), torch.zeros_like(sin)
 
 
+def _row_positions(rows: int, memory: Memory | None, device: torch.device) -> Tensor:
+    """Count on behind the memory: (1 or batch, rows)."""
+    positions = torch.arange(rows, device=device)[None]
+    if memory is None:
+        return positions
+    if memory.hidden is None:
+        return positions + memory.tokens
+    seen = (~memory.hidden).sum(dim=1, keepdim=True)
+    return positions + seen.to(device)
+
+
 def _mask(batch: int, rows: int, memory: Memory | None, device: torch.device) -> Tensor | None:
     if memory is None:
         return None
     if memory.hidden is None and device.type == "cuda":
         # Fused kernels know this shape; a written-out mask would rule them out.
-        return causal_lower_right(rows, memory.tokens + rows)  # type: ignore[no-any-return]
+        return causal_lower_right(rows, memory.tokens + rows)
     causal = torch.ones(rows, rows, dtype=torch.bool, device=device).tril()
     if memory.hidden is None:
         seen = torch.ones(rows, memory.tokens, dtype=torch.bool, device=device)
@@ -197,7 +197,7 @@ def _mask(batch: int, rows: int, memory: Memory | None, device: torch.device) ->
     return torch.cat([seen, causal.expand(batch, 1, rows, rows)], dim=3)
 
 
-def _attend(
+def _attend(  # noqa: PLR0913  # the framework calls it so
     module: nn.Module,
     query: Tensor,
     key: Tensor,

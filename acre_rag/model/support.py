@@ -1,4 +1,4 @@
-"""Which models can be refilled exactly: the parts that are needed, and the kinds that are refused."""
+"""Which models can be refilled exactly: the parts they need, and the kinds that are refused."""
 
 import sys
 from collections.abc import Callable
