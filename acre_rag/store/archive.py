@@ -40,7 +40,8 @@ class ArchiveWriter:
             StoreError: The store cannot be reached or read.
         """
         self._check_ours(manifest)
-        return _decode(self._writer.read(name), manifest, name)
+        shape = manifest.block_shape(name)
+        return _decode(self._writer.read(name), manifest, name, shape)
 
     def write_block(self, name: str, block: KVBlock) -> None:
         """Stage a block, in place of one of that name.
@@ -126,10 +127,11 @@ class CacheArchive:
                 manifest says.
             StoreError: The store cannot be reached or read.
         """
+        shape = manifest.block_shape(name)
         buffer = self.store.read(self.space, manifest.document_id, manifest.version, name)
         with self._lock:
             self._bytes_read += buffer.nbytes
-        return _decode(buffer, manifest, name)
+        return _decode(buffer, manifest, name, shape)
 
     @contextmanager
     def writer(self, document_id: str, version: str) -> Iterator[ArchiveWriter]:
@@ -167,9 +169,11 @@ class CacheArchive:
         return self.store.delete(self.space, document_id)
 
 
-def _decode(buffer: memoryview, manifest: Manifest, name: str) -> KVBlock:
+def _decode(
+    buffer: memoryview, manifest: Manifest, name: str, shape: tuple[int, int, int, int]
+) -> KVBlock:
     """Take a block out of its bytes, and hold it to what the manifest says."""
-    expected = (manifest.block_shape(name), f"torch.{manifest.dtype}")
+    expected = (shape, f"torch.{manifest.dtype}")
     block = decode_block(
         buffer,
         space=manifest.space,

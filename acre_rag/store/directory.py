@@ -1,13 +1,12 @@
 """Caches in a directory: one folder a document, one file a value, read through mmap.
 
-<path>/<space>/<digest of the document id>/manifest         version, line break, manifest
+<path>/<space>/<digest of the document id>/manifest         version and manifest, published
 <path>/<space>/<digest of the document id>/<version>/l2-17  one value
 <path>/<space>/locks/<digest of the document id>            held by the document's writer
 """
 
 import errno
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -21,13 +20,18 @@ from acre_rag.store.address import check_hex, check_name, document_digest
 from acre_rag.store.files import explained, folders, map_file, put_file
 from acre_rag.store.frame import Label
 from acre_rag.store.protocol import Chunk, DocumentWriter
+from acre_rag.store.publication import (
+    MAX_LINE_BYTES,
+    join_publication,
+    published_manifest,
+    published_version,
+)
 
 STAGING_SECONDS = 24 * 3600
 """Age at which values that were never published are removed."""
 
 _MANIFEST = "manifest"
 _LOCKS = "locks"
-_VERSION_LINE = re.compile(rb"([0-9a-f]{8,128})\n")
 
 
 class DirectoryStore:
@@ -182,7 +186,7 @@ class _DirectoryWriter:
     def publish(self, manifest: bytes) -> None:
         """Show this version to readers in one step, and remove the version it replaces."""
         replaced = _published_version(self._folder)
-        chunks = [self._version.encode(), b"\n", manifest]
+        chunks = join_publication(self._version, manifest)
         self._put(self._folder / _MANIFEST, chunks, flush=True)
         if replaced is not None and replaced != self._version:
             # Nobody asks for its values any more; what cannot be removed now will expire.
@@ -213,7 +217,7 @@ def _map_value(values: Path, name: str, document_id: str) -> memoryview:
 def _read_manifest(folder: Path) -> bytes | None:
     with explained("read", folder):
         try:
-            return (folder / _MANIFEST).read_bytes().partition(b"\n")[2]
+            return published_manifest((folder / _MANIFEST).read_bytes())
         except FileNotFoundError:
             return None
 
@@ -223,10 +227,9 @@ def _published_version(folder: Path) -> str | None:
     with explained("read", folder):
         try:
             with (folder / _MANIFEST).open("rb") as file:
-                match = _VERSION_LINE.fullmatch(file.readline(200))
+                return published_version(file.read(MAX_LINE_BYTES))
         except FileNotFoundError:
             return None
-    return match[1].decode() if match else None
 
 
 def _expired(folder: Path) -> list[Path]:

@@ -96,6 +96,8 @@ class Manifest:
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if self.format != CACHE_FORMAT:
+            raise ValueError(f"format is {self.format}; expected {CACHE_FORMAT}")
         if self.method not in ("landmarks", "training-free"):
             raise ValueError(f"method is {self.method!r}; expected landmarks or training-free")
         if not len(self.interval_starts) == len(self.interval_ends) == self.intervals:
