@@ -79,21 +79,27 @@ class ReadingTwin:
     Args:
         model: Model whose weights are read with; it is left as it is.
         adapter: Landmark projections; `None` where no landmarks will be read.
+        attention: Name of a registered attention function that takes a pass as `acre`.
 
     Raises:
         UnsupportedModelError: The model has parts that would not be refilled exactly.
     """
 
-    def __init__(self, model: PreTrainedModel, adapter: LandmarkAdapter | None) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        adapter: LandmarkAdapter | None,
+        attention: str = ATTENTION_NAME,
+    ) -> None:
         self.shape = check_supported(model)
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         twin = copy.deepcopy(model, shared)
         AttentionInterface.register(ATTENTION_NAME, _attend)
-        twin.set_attn_implementation(ATTENTION_NAME)
-        self._rotary = twin.model.rotary_emb
-        twin.model.rotary_emb = _NoRotation(self._rotary)
+        twin.set_attn_implementation(attention)
+        self.rotary: nn.Module = twin.model.rotary_emb
+        twin.model.rotary_emb = _NoRotation(self.rotary)
         self._attention = attention_modules(twin)
-        self._decoder: nn.Module = twin.model
+        self.decoder: nn.Module = twin.model
         self._embed = model.get_input_embeddings()
         self.adapter = adapter
         if adapter is not None:
@@ -123,10 +129,10 @@ class ReadingTwin:
         """
         batch, rows, _ = embeddings.shape
         positions = _row_positions(rows, memory, embeddings.device)
-        cos, sin = self._rotary(embeddings, positions)
+        cos, sin = self.rotary(embeddings, positions)
         mask = _mask(batch, rows, memory, embeddings.device)
         state = Pass(memory, landmark_rows, cos, sin, mask, keep_queries)
-        output = self._decoder(
+        output = self.decoder(
             inputs_embeds=embeddings, position_ids=positions, use_cache=False, acre=state
         )
         return Reading(
@@ -146,7 +152,7 @@ class ReadingTwin:
         Returns:
             Rotated keys, same shape; layers that do not rotate are passed through.
         """
-        cos, sin = self._rotary(keys, positions[None])
+        cos, sin = self.rotary(keys, positions[None])
         turned = []
         for module, layer in zip(self._attention, keys, strict=True):
             turn = rotation_of(module)
