@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from acre_rag.errors import StoreError
+from acre_rag.errors import DamagedCacheError, StoreError
 from acre_rag.store import DirectoryStore, files
 from acre_rag.store.address import document_digest
 from acre_rag.store.directory import STAGING_SECONDS
@@ -147,22 +148,53 @@ def test_a_file_is_no_store(tmp_path: Path) -> None:
         DirectoryStore(tmp_path / "file")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
-def test_a_directory_of_somebody_else_can_be_read_but_not_written(store: DirectoryStore) -> None:
-    publish(store, "a")
-    folders = [Path(store.url), *(path for path in Path(store.url).rglob("*") if path.is_dir())]
-    for folder in folders:
-        folder.chmod(0o500)
-
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Give up the right of root to read and write everything, for a while."""
+    user = os.geteuid()
+    os.seteuid(65534 if user == 0 else user)
     try:
-        assert bytes(store.read(SPACE, "a", OLD, "l2:0")) == b"body"
-        with pytest.raises(StoreError, match="permission"):
-            publish(store, "b")
-        with pytest.raises(StoreError, match="permission"):
-            store.delete(SPACE, "a")
+        yield
     finally:
-        for folder in folders:
-            folder.chmod(0o700)
+        os.seteuid(user)
+
+
+def test_a_directory_of_somebody_else_can_be_read_but_not_written() -> None:
+    with TemporaryDirectory() as folder:
+        store = DirectoryStore(Path(folder) / "caches")
+        publish(store, "a")
+        places = [Path(folder), *(path for path in Path(folder).rglob("*") if path.is_dir())]
+        for place in places:
+            place.chmod(0o555)
+        before = tree(Path(folder))
+
+        with nobody():
+            assert bytes(store.read(SPACE, "a", OLD, "l2:0")) == b"body"
+            with pytest.raises(StoreError, match="permission"):
+                publish(store, "b")
+            with pytest.raises(StoreError, match="permission"):
+                publish(store, "a")
+            with pytest.raises(StoreError, match="permission"):
+                store.delete(SPACE, "a")
+
+        assert tree(Path(folder)) == before
+        for place in places:
+            place.chmod(0o700)
+
+
+def test_a_value_that_may_not_be_read_is_reported() -> None:
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        store = DirectoryStore(folder)
+        publish(store, "a")
+        for path in Path(folder).rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0)
+
+        with nobody():
+            for use in (store.load_manifest, lambda *a: store.read(*a, OLD, "l2:0")):
+                with pytest.raises(StoreError, match="permission") as caught:
+                    use(SPACE, "a")
+                assert not isinstance(caught.value, DamagedCacheError)
 
 
 def test_open_views_hold_no_file_descriptors(store: DirectoryStore) -> None:
