@@ -22,8 +22,8 @@ _INTERVAL = 16
 _WINDOW = 64
 _TOKENS = 150
 _QUESTION_TOKENS = 12
-# Thirty layers of rounding, relative to the largest value; one wrong position costs 0.3 and more.
-_TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}
+# Rounding of thirty layers, relative to the largest value; one row out of place costs 0.1.
+_TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
