@@ -1,0 +1,117 @@
+"""One question to an engine: which documents, which settings, which nodes come back."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass
+
+from llama_index.core.schema import NodeWithScore
+
+from acre_llama_index.candidates import (
+    Candidates,
+    Scope,
+    candidates_in_scope,
+    candidates_of_nodes,
+)
+from acre_llama_index.nodes import source_nodes
+from acre_rag import ACREEngine, AnswerStream, Retrieval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskSettings:
+    """What holds for every question of an adapter.
+
+    Attributes:
+        refill_tokens: Most raw tokens to refill; `None` leaves it to the engine.
+        max_new_tokens: Longest answer.
+        instructions: Replaces the prompt's own.
+    """
+
+    refill_tokens: int | None = None
+    max_new_tokens: int = 64
+    instructions: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """A question whose sources are known and whose answer is to be generated.
+
+    Attributes:
+        stream: The answer's text, as it comes.
+        nodes: What was refilled, the best-scoring first.
+        encoded_tokens: Tokens run through the model to store what a retriever brought.
+    """
+
+    stream: AnswerStream
+    nodes: list[NodeWithScore]
+    encoded_tokens: int
+
+    def pieces(self) -> Generator[str, None, None]:
+        """Give the text as it comes; closing this stops the model."""
+        with self.stream as stream:
+            yield from stream
+
+    def usage(self) -> dict[str, int]:
+        """Sum up what the question cost, once the stream has ended."""
+        usage: dict[str, int] = asdict(self.stream.answer.usage)
+        return usage | {"encoded_tokens": usage["encoded_tokens"] + self.encoded_tokens}
+
+    def seconds(self) -> dict[str, float]:
+        """Tell how long it took, once the stream has ended."""
+        return asdict(self.stream.answer.seconds)
+
+
+def ask_scope(
+    engine: ACREEngine, question: str, scope: Scope, settings: AskSettings
+) -> Asking | None:
+    """Ask the documents that a user has chosen; `None` where the choice is empty."""
+    return _ask(engine, question, candidates_in_scope(engine, scope), settings)
+
+
+def ask_nodes(
+    engine: ACREEngine, question: str, nodes: Sequence[NodeWithScore], settings: AskSettings
+) -> Asking | None:
+    """Ask the documents that nodes come from; `None` where no node has any text."""
+    return _ask(engine, question, candidates_of_nodes(engine, nodes), settings)
+
+
+def retrieve_scope(
+    engine: ACREEngine,
+    question: str,
+    scope: Scope,
+    *,
+    refill_tokens: int | None,
+    sources: int | None,
+) -> tuple[list[NodeWithScore], Retrieval | None]:
+    """Find where a question would look; no nodes where the user's choice is empty."""
+    candidates = candidates_in_scope(engine, scope)
+    if candidates.documents == []:
+        return [], None
+    retrieval = engine.retrieve(question, candidates.documents, refill_tokens, sources=sources)
+    return source_nodes(retrieval.sources, candidates.metadata, {}), retrieval
+
+
+def begin(asking: Asking | None) -> tuple[Asking | None, Generator[str, None, None]]:
+    """Give a question and its text apart, as a worker wants them."""
+    return asking, asking.pieces() if asking is not None else _nothing()
+
+
+def _nothing() -> Generator[str, None, None]:
+    yield from ()
+
+
+def _ask(
+    engine: ACREEngine, question: str, candidates: Candidates, settings: AskSettings
+) -> Asking | None:
+    if candidates.documents == []:
+        return None
+    stream = engine.stream(
+        question,
+        candidates.documents,
+        settings.refill_tokens,
+        settings.max_new_tokens,
+        settings.instructions,
+    )
+    return Asking(
+        stream=stream,
+        nodes=source_nodes(stream.sources, candidates.metadata, candidates.origins),
+        encoded_tokens=candidates.encoded_tokens,
+    )

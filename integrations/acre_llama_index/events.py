@@ -1,0 +1,115 @@
+"""What the framework's instruments are told about a question: its own LLM events, and ours."""
+
+from collections.abc import Mapping
+
+from llama_index.core import instrumentation
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.instrumentation.events import BaseEvent
+from llama_index.core.instrumentation.events.llm import (
+    LLMCompletionEndEvent,
+    LLMCompletionStartEvent,
+)
+from llama_index.core.llms import CompletionResponse
+
+from acre_rag import Answer
+
+dispatcher = instrumentation.get_dispatcher(  # type: ignore[attr-defined]  # not re-exported
+    "acre_llama_index"
+)
+
+
+class ACRESelectEvent(BaseEvent):
+    """A question has chosen intervals.
+
+    Attributes:
+        landmarks: Landmarks kept for it.
+        seconds: How long it took, landmarks' loading included.
+    """
+
+    landmarks: int
+    seconds: float
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name the event as the framework's own events are named."""
+        return "ACRESelectEvent"
+
+
+class ACREFetchEvent(BaseEvent):
+    """The store has given what was chosen.
+
+    Attributes:
+        bytes_read: Payload read from the store, landmarks included.
+        recomputed_tokens: Tokens that damaged or missing values forced to be read again.
+        seconds: How long it took.
+    """
+
+    bytes_read: int
+    recomputed_tokens: int
+    seconds: float
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name the event as the framework's own events are named."""
+        return "ACREFetchEvent"
+
+
+class ACRERefillEvent(BaseEvent):
+    """A refilled cache has answered.
+
+    Attributes:
+        refilled_tokens: Raw tokens put back into the cache.
+        encoded_tokens: Tokens run through the model beforehand; 0 on a hit.
+        hit: Whether all of it came from the store.
+    """
+
+    refilled_tokens: int
+    encoded_tokens: int
+    hit: bool
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name the event as the framework's own events are named."""
+        return "ACRERefillEvent"
+
+
+class GenerationEvents:
+    """The events of one generated answer, in both of the framework's systems."""
+
+    def __init__(self, callbacks: CallbackManager, question: str) -> None:
+        self._callbacks = callbacks
+        self._question = question
+        self._id = callbacks.on_event_start(
+            CBEventType.LLM, payload={EventPayload.PROMPT: question}
+        )
+        dispatcher.event(
+            LLMCompletionStartEvent(prompt=question, additional_kwargs={}, model_dict={})
+        )
+
+    def end(self, answer: Answer, usage: Mapping[str, int]) -> None:
+        """Tell that the answer is complete, or was stopped, and what it cost."""
+        seconds = answer.seconds
+        dispatcher.event(
+            ACRESelectEvent(landmarks=usage["landmarks"], seconds=seconds.load + seconds.select)
+        )
+        dispatcher.event(
+            ACREFetchEvent(
+                bytes_read=usage["bytes_read"],
+                recomputed_tokens=usage["recomputed_tokens"],
+                seconds=seconds.fetch,
+            )
+        )
+        dispatcher.event(
+            ACRERefillEvent(
+                refilled_tokens=usage["refilled_tokens"],
+                encoded_tokens=usage["encoded_tokens"],
+                hit=usage["encoded_tokens"] == 0,
+            )
+        )
+        completion = CompletionResponse(text=answer.text)
+        dispatcher.event(LLMCompletionEndEvent(prompt=self._question, response=completion))
+        self._callbacks.on_event_end(
+            CBEventType.LLM,
+            payload={EventPayload.PROMPT: self._question, EventPayload.COMPLETION: completion},
+            event_id=self._id,
+        )

@@ -1,0 +1,143 @@
+"""`ACREQueryEngine`: questions answered from refilled caches."""
+
+from collections.abc import Sequence
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.response.schema import RESPONSE_TYPE
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.instrumentation.events.retrieval import (
+    RetrievalEndEvent,
+    RetrievalStartEvent,
+)
+from llama_index.core.instrumentation.events.synthesis import (
+    SynthesizeEndEvent,
+    SynthesizeStartEvent,
+)
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.schema import QueryBundle
+
+from acre_llama_index.asking import Asking, ask_scope, begin
+from acre_llama_index.events import dispatcher
+from acre_llama_index.retriever import ACRERetriever
+from acre_llama_index.synthesizer import ACRESynthesizer
+from acre_llama_index.worker import worker_of
+from acre_rag import ACREEngine
+
+
+class ACREQueryEngine(RetrieverQueryEngine):
+    """Answers questions from the caches of documents, refilled where the question looks.
+
+    Responses carry what was refilled as source nodes, the best-scoring first, and what it cost
+    as metadata: `usage` and `seconds`, complete once a streaming response has ended.
+
+    Args:
+        engine: Reads and answers; `None` takes that of an `ACRERetriever`, else makes one with
+            the default model and store.
+        retriever: Stands in front: the documents its nodes come from are asked, from their
+            caches; what is not stored yet is read now. `None` asks the engine's own documents.
+        streaming: Give answers as they are generated.
+        documents: Without a retriever: ids to ask; `None` asks all that are stored.
+        refill_tokens: Most raw tokens to refill; `None` leaves it to the engine.
+        max_new_tokens: Longest answer.
+        instructions: Replaces the prompt's own.
+        node_postprocessors: Change what the retriever found before its documents are asked.
+        callback_manager: The framework's older instruments.
+    """
+
+    def __init__(  # noqa: PLR0913  # the framework's users set everything in one call
+        self,
+        engine: ACREEngine | None = None,
+        retriever: BaseRetriever | None = None,
+        streaming: bool = False,
+        *,
+        documents: Sequence[str] | None = None,
+        refill_tokens: int | None = None,
+        max_new_tokens: int = 64,
+        instructions: str | None = None,
+        node_postprocessors: list[BaseNodePostprocessor] | None = None,
+        callback_manager: CallbackManager | None = None,
+    ) -> None:
+        if engine is None:
+            engine = retriever.engine if isinstance(retriever, ACRERetriever) else ACREEngine()
+        self._synthesizer = ACRESynthesizer(
+            engine,
+            streaming,
+            refill_tokens=refill_tokens,
+            max_new_tokens=max_new_tokens,
+            instructions=instructions,
+            callback_manager=callback_manager,
+        )
+        super().__init__(
+            retriever=retriever
+            or ACRERetriever(
+                engine,
+                documents=documents,
+                refill_tokens=refill_tokens,
+                callback_manager=callback_manager,
+            ),
+            response_synthesizer=self._synthesizer,
+            node_postprocessors=node_postprocessors,
+            callback_manager=callback_manager,
+        )
+
+    @property
+    def engine(self) -> ACREEngine:
+        """What reads and answers."""
+        return self._synthesizer.engine
+
+    def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
+        own = self._own_retriever()
+        if own is None:
+            response: RESPONSE_TYPE = super()._query(query_bundle)
+            return response
+        with self.callback_manager.event(
+            CBEventType.QUERY, payload={EventPayload.QUERY_STR: query_bundle.query_str}
+        ) as event:
+            dispatcher.event(RetrievalStartEvent(str_or_query_bundle=query_bundle))
+            asking = self._ask(own, query_bundle)
+            _tell_retrieved(query_bundle, asking)
+            response = self._synthesizer.respond(asking, query_bundle.query_str)
+            dispatcher.event(SynthesizeEndEvent(query=query_bundle, response=response))
+            event.on_end(payload={EventPayload.RESPONSE: response})
+        return response
+
+    async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
+        own = self._own_retriever()
+        if own is None:
+            response: RESPONSE_TYPE = await super()._aquery(query_bundle)
+            return response
+        with self.callback_manager.event(
+            CBEventType.QUERY, payload={EventPayload.QUERY_STR: query_bundle.query_str}
+        ) as event:
+            dispatcher.event(RetrievalStartEvent(str_or_query_bundle=query_bundle))
+            work = worker_of(self.engine).begin(lambda: begin(self._ask(own, query_bundle)))
+            asking = await work.head()
+            _tell_retrieved(query_bundle, asking)
+            response = await self._synthesizer.arespond(asking, query_bundle.query_str, work)
+            dispatcher.event(SynthesizeEndEvent(query=query_bundle, response=response))
+            event.on_end(payload={EventPayload.RESPONSE: response})
+        return response
+
+    def _own_retriever(self) -> ACRERetriever | None:
+        """Our retriever, where one selection may serve both retrieval and answer."""
+        retriever = self.retriever
+        if (
+            isinstance(retriever, ACRERetriever)
+            and retriever.engine is self.engine
+            and retriever.similarity_top_k is None
+            and not self._node_postprocessors
+        ):
+            return retriever
+        return None
+
+    def _ask(self, retriever: ACRERetriever, query_bundle: QueryBundle) -> Asking | None:
+        return ask_scope(
+            self.engine, query_bundle.query_str, retriever.scope, self._synthesizer.settings
+        )
+
+
+def _tell_retrieved(query_bundle: QueryBundle, asking: Asking | None) -> None:
+    nodes = asking.nodes if asking is not None else []
+    dispatcher.event(RetrievalEndEvent(str_or_query_bundle=query_bundle, nodes=nodes))
+    dispatcher.event(SynthesizeStartEvent(query=query_bundle))

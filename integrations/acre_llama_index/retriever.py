@@ -1,0 +1,76 @@
+"""`ACRERetriever`: where a question would look, as scored nodes; nothing is decoded."""
+
+from collections.abc import Sequence
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.vector_stores import MetadataFilters
+
+from acre_llama_index.asking import retrieve_scope
+from acre_llama_index.candidates import Scope
+from acre_llama_index.events import ACRESelectEvent, dispatcher
+from acre_llama_index.worker import worker_of
+from acre_rag import ACREEngine, Retrieval
+
+_Found = tuple[list[NodeWithScore], Retrieval | None]
+
+
+class ACRERetriever(BaseRetriever):
+    """Finds the places of stored documents that a question would look at, the best first.
+
+    Args:
+        engine: Scores and selects; `None` makes one with the default model and store.
+        similarity_top_k: Places wanted; `None` gives every run of chosen intervals.
+        documents: Ids to look into; `None` looks into all that are stored.
+        filters: Conditions on the documents' metadata.
+        refill_tokens: Most raw tokens to choose; `None` leaves it to the engine.
+        callback_manager: The framework's older instruments.
+    """
+
+    def __init__(
+        self,
+        engine: ACREEngine | None = None,
+        similarity_top_k: int | None = None,
+        documents: Sequence[str] | None = None,
+        filters: MetadataFilters | None = None,
+        *,
+        refill_tokens: int | None = None,
+        callback_manager: CallbackManager | None = None,
+    ) -> None:
+        self.engine = engine if engine is not None else ACREEngine()
+        self.similarity_top_k = similarity_top_k
+        self.refill_tokens = refill_tokens
+        self._documents = tuple(documents) if documents is not None else None
+        self._filters = filters
+        super().__init__(callback_manager=callback_manager)
+
+    @property
+    def scope(self) -> Scope:
+        """Documents to look into, as of now."""
+        return Scope(documents=self._documents, filters=self._filters)
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return _tell(self._find(query_bundle.query_str))
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        question = query_bundle.query_str
+        return _tell(await worker_of(self.engine).run(lambda: self._find(question)))
+
+    def _find(self, question: str) -> _Found:
+        return retrieve_scope(
+            self.engine,
+            question,
+            self.scope,
+            refill_tokens=self.refill_tokens,
+            sources=self.similarity_top_k,
+        )
+
+
+def _tell(found: _Found) -> list[NodeWithScore]:
+    """Tell the framework's instruments, in the caller's context, and give the nodes."""
+    nodes, retrieval = found
+    if retrieval is not None:
+        seconds = retrieval.seconds.load + retrieval.seconds.select
+        dispatcher.event(ACRESelectEvent(landmarks=retrieval.usage.landmarks, seconds=seconds))
+    return nodes

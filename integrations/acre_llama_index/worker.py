@@ -1,0 +1,110 @@
+"""One thread per engine, so that questions of asyncio never block the loop, nor one another."""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from acre_rag import ACREEngine
+
+Result = TypeVar("Result")
+Head = TypeVar("Head")
+
+Start = Callable[[], tuple[Head, Generator[str, None, None]]]
+
+
+class Worker:
+    """Runs what an engine is asked, one after the other, away from the event loop."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="acre-llama-index")
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        """Wait for a function; one that has not begun when this is cancelled never runs."""
+        return await asyncio.wrap_future(self._thread.submit(function))
+
+    def begin(self, start: Start[Head]) -> "AsyncText[Head]":
+        """Generate text, once all that was begun before has ended.
+
+        Args:
+            start: Run in the worker; gives what is known before the text, and the text.
+        """
+        return AsyncText(self._thread, start)
+
+
+@dataclass(frozen=True, slots=True)
+class _First(Generic[Head]):
+    head: Head
+
+
+class AsyncText(Generic[Head]):
+    """Text that a worker generates, as asyncio sees it; made inside a running event loop.
+
+    The worker goes on to the end unless it is stopped, so that an answer which nobody reads keeps
+    the model for its own length and no longer.
+    """
+
+    def __init__(self, thread: ThreadPoolExecutor, start: Start[Head]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._items: asyncio.Queue[_First[Head] | str | None] = asyncio.Queue()
+        self._stopped = threading.Event()
+        self._work: Future[None] = thread.submit(self._run, start)
+        self._work.add_done_callback(lambda _: self._hand_over(None))
+
+    async def head(self) -> Head:
+        """Wait for what is known before the text; call it once, first."""
+        try:
+            item = await self._items.get()
+        except asyncio.CancelledError:
+            self.stop()
+            raise
+        if isinstance(item, _First):
+            return item.head
+        self._work.result()  # raises what went wrong
+        raise RuntimeError("the worker ended before it began; expected `head` to be called once")
+
+    async def pieces(self) -> AsyncGenerator[str, None]:
+        """Give the text as it comes; closing this stops the model."""
+        try:
+            while isinstance(item := await self._items.get(), str):
+                yield item
+            self._work.result()
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Stop the model after the token it is at."""
+        self._stopped.set()
+        self._work.cancel()
+
+    def _run(self, start: Start[Head]) -> None:
+        head, pieces = start()
+        with closing(pieces):
+            self._hand_over(_First(head))
+            for piece in pieces:
+                if self._stopped.is_set():
+                    return
+                self._hand_over(piece)
+
+    def _hand_over(self, item: _First[Head] | str | None) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._items.put_nowait, item)
+        except RuntimeError:  # the loop is closed: nobody listens any more
+            self._stopped.set()
+
+
+_workers: WeakKeyDictionary[ACREEngine, Worker] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def worker_of(engine: ACREEngine) -> Worker:
+    """Find the worker that all adapters over an engine share."""
+    with _lock:
+        worker = _workers.get(engine)
+        if worker is None:
+            worker = _workers[engine] = Worker()
+        return worker
