@@ -1,0 +1,116 @@
+"""`acre verify` and `acre convert`: is a model read rightly, and a checkpoint made usable."""
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from acre_rag.cli import options
+from acre_rag.cli.failures import FAILED, MisuseError
+from acre_rag.cli.session import Setup, opened_engine
+from acre_rag.cli.show import show_json, show_table
+
+if TYPE_CHECKING:
+    from acre_rag.model.verify import Report
+
+
+def verify(
+    *,
+    model: options.Model = None,
+    adapter: options.Adapter = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    json: options.JSON = False,
+    debug: options.Debug = False,
+) -> None:
+    """Compare refilled caches with the plain model, on this machine.
+
+    Does refilling everything give what the model itself gives, with this number type and
+    attention backend? Prints the largest differences; exits with 1 where one is out of
+    tolerance. No store is touched.
+
+    For example:
+
+        acre verify
+        acre verify --model Qwen/Qwen3-0.6B --dtype float32
+    """
+    del debug  # its callback has seen to it
+    from acre_rag.model.verify import verify as compare
+
+    with tempfile.TemporaryDirectory() as aside:
+        setup = Setup(store=aside, model=model, adapter=adapter, device=device, dtype=dtype)
+        with opened_engine(setup) as engine:
+            report = compare(engine.reader)
+    if json:
+        show_json({**asdict(report), "passed": report.passed})
+    else:
+        _show_report(report)
+    if not report.passed:
+        raise typer.Exit(FAILED)
+
+
+def convert(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="Checkpoint: a directory of safetensors files, or one such file.",
+            show_default=False,
+        ),
+    ],
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Directory for the adapter. Default: the checkpoint's name and '-adapter', here.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    interval_tokens: Annotated[
+        int, typer.Option(min=1, help="Interval to use the landmarks with.")
+    ] = 16,
+    json: options.JSON = False,
+    debug: options.Debug = False,
+) -> None:
+    """Convert a checkpoint of ACRE's authors into a landmark adapter.
+
+    Only the landmarks' tensors are read (acre_q_proj and so on), and nothing is unpickled. Use the
+    result with --adapter, and with the model that the checkpoint was trained from.
+
+    For example:
+
+        acre convert ./acre-checkpoint --output ./adapter
+        acre ask "Who wrote the report?" --model ./acre-checkpoint --adapter ./adapter
+    """
+    del debug  # its callback has seen to it
+    from acre_rag.model.convert import convert as write_adapter
+
+    if not path.exists():
+        raise MisuseError(f"found no {str(path)!r}; expected a checkpoint: check the path")
+    target = output or Path(f"{path.resolve().stem}-adapter")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise MisuseError(
+            f"{str(target)!r} exists; expected a new directory: name one with --output"
+        )
+    write_adapter(path, target, interval_tokens)
+    if json:
+        show_json({"adapter": str(target)})
+    else:
+        typer.echo(f"{target}: converted; use it with --adapter {target}")
+
+
+def _show_report(report: "Report") -> None:
+    typer.echo(f"{report.model} on {report.device}, {report.dtype}, {report.attention} attention")
+    show_table(
+        ("compared", "difference", "tolerance", ""),
+        [
+            (
+                *(comparison.name, f"{comparison.difference:.1e}", f"{comparison.tolerance:.1e}"),
+                "ok" if comparison.passed else "FAILED",
+            )
+            for comparison in report.comparisons
+        ],
+    )

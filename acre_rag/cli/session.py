@@ -1,0 +1,91 @@
+"""From options to what a command works with: a store, an engine."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from acre_rag.cli.failures import MisuseError, say
+from acre_rag.cli.options import NumberType, SelectionRule
+from acre_rag.config import ACREConfig
+from acre_rag.errors import StoreError
+
+if TYPE_CHECKING:  # they take seconds to load, and `--help` needs none of them
+    from acre_rag.engine import ACREEngine
+    from acre_rag.store import CacheStore
+
+NO_ADAPTER = "none"
+_SERVERS = ("redis://", "rediss://", "unix://")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What the options say about store and model.
+
+    Attributes:
+        store: Path or URL; `None` takes the default.
+        model: Hub name or path; `None` takes the demo model.
+        adapter: Directory, or `none`; `None` takes the adapter that ships for the model.
+        device: Where to compute; `None` chooses.
+        dtype: What to compute in; `None` chooses.
+        selection: How landmarks are scored.
+    """
+
+    store: str | None
+    model: str | None
+    adapter: str | None
+    device: str | None
+    dtype: NumberType | None
+    selection: SelectionRule = SelectionRule.learned
+
+
+@contextmanager
+def opened_store(location: str | None) -> Iterator["CacheStore"]:
+    """Open the store at a place, until the context ends.
+
+    Raises:
+        MisuseError: The place is no store.
+        StoreError: A server cannot be reached.
+    """
+    from acre_rag.store import open_store
+
+    try:
+        store = open_store(location)
+    except StoreError as error:
+        if location is not None and location.lower().startswith(_SERVERS):
+            raise
+        raise MisuseError(str(error)) from error
+    with closing(store):
+        yield store
+
+
+@contextmanager
+def opened_engine(setup: Setup) -> Iterator["ACREEngine"]:
+    """Open store and model, until the context ends; what is cheap to find wrong comes first.
+
+    Raises:
+        ACREError: One of them cannot be opened, or they do not fit one another.
+    """
+    with opened_store(setup.store) as store:
+        from acre_rag.engine import ACREEngine
+        from acre_rag.model.adapter_files import load_adapter
+        from acre_rag.model.local import LocalModel
+
+        chosen = setup.adapter not in (None, NO_ADAPTER)
+        adapter = load_adapter(Path(setup.adapter or "")) if chosen else setup.adapter
+        local = LocalModel.load(
+            setup.model, device=setup.device, dtype=setup.dtype and setup.dtype.value
+        )
+        defaults = ACREConfig()
+        config = ACREConfig(
+            selection=setup.selection.value,
+            interval_tokens=getattr(adapter, "interval_tokens", defaults.interval_tokens),
+        )
+        engine = ACREEngine(local, adapter, store, config)
+        if setup.adapter is None and not engine.reader.has_landmarks:
+            say(
+                f"note: {local.name} has no landmark adapter; using the training-free mode "
+                "(--adapter names one, --adapter none hides this note)"
+            )
+        yield engine

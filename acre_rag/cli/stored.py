@@ -1,0 +1,183 @@
+"""`acre documents`, `acre inspect`, `acre delete`: what a store holds, whatever model made it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from acre_rag.cli import options
+from acre_rag.cli.session import Setup, opened_engine, opened_store
+from acre_rag.cli.show import show_json, show_table, size
+from acre_rag.errors import DocumentNotFoundError
+
+if TYPE_CHECKING:
+    from acre_rag.store import CacheArchive, Manifest
+
+_SHORT = 8
+
+
+def documents(
+    *,
+    store: options.Store = None,
+    model: options.Model = None,
+    adapter: options.Adapter = None,
+    json: options.JSON = False,
+    debug: options.Debug = False,
+) -> None:
+    """List what is stored.
+
+    A cache serves the model, adapter and settings it was made with: each such set has a space of
+    its own, named by the beginning of its digest. With --model or --adapter, that model is loaded
+    and its own documents alone are listed; without, all are, and no model is needed.
+
+    For example:
+
+        acre documents
+        acre documents --store ./caches --json | jq .document
+    """
+    del debug  # its callback has seen to it
+    with _archives(store, model, adapter) as archives:
+        found = [manifest for archive in archives for manifest in archive.manifests()]
+    if json:
+        for manifest in found:
+            show_json(_facts(manifest))
+        return
+    rows = [
+        (
+            *(manifest.document_id, manifest.space[:_SHORT], manifest.method),
+            *(f"{manifest.tokens:,}", f"{manifest.intervals:,}", size(manifest.payload_bytes)),
+            manifest.created,
+        )
+        for manifest in found
+    ]
+    if rows:
+        columns = ("document", "space", "method", "tokens", "landmarks", "size", "created")
+        show_table(columns, rows, left=3)
+    else:
+        typer.echo("no documents; acre ingest PATH reads some")
+
+
+def inspect(
+    document: Annotated[
+        str, typer.Argument(metavar="DOCUMENT", help="Id of a document.", show_default=False)
+    ],
+    *,
+    store: options.Store = None,
+    model: options.Model = None,
+    adapter: options.Adapter = None,
+    json: options.JSON = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show what a document's cache consists of.
+
+    One that several models have read is shown for each of them; --model picks one.
+
+    For example:
+
+        acre inspect manual.md
+        acre inspect manual.md --json | jq .bytes
+    """
+    del debug  # its callback has seen to it
+    with _archives(store, model, adapter) as archives:
+        loaded = [archive.load_manifest(document) for archive in archives]
+    found = [manifest for manifest in loaded if manifest is not None]
+    if not found:
+        raise _not_stored([document])
+    for manifest in found:
+        facts = _facts(manifest)
+        if json:
+            show_json(facts)
+        else:
+            show_table(("", ""), [(name, _shown(value)) for name, value in facts.items()], left=2)
+
+
+def delete(
+    document: Annotated[
+        list[str],
+        typer.Argument(metavar="DOCUMENT...", help="Ids of documents.", show_default=False),
+    ],
+    *,
+    store: options.Store = None,
+    model: options.Model = None,
+    adapter: options.Adapter = None,
+    json: options.JSON = False,
+    debug: options.Debug = False,
+) -> None:
+    """Remove documents from the store: caches, text and all, of every model that read them.
+
+    With --model or --adapter, that model's cache alone goes. What is not there is reported when
+    the others are gone.
+
+    For example:
+
+        acre delete manual.md
+        acre delete old/a.txt old/b.txt --store ./caches
+    """
+    del debug  # its callback has seen to it
+    missing = []
+    with _archives(store, model, adapter) as archives:
+        for name in dict.fromkeys(document):
+            removed = sum([archive.delete(name) for archive in archives])
+            if not removed:
+                missing.append(name)
+            elif json:
+                show_json({"document": name, "caches": removed})
+            else:
+                typer.echo(f"{name}: deleted" + (f", {removed} caches" if removed > 1 else ""))
+    if missing:
+        raise _not_stored(missing)
+
+
+@contextmanager
+def _archives(
+    store: str | None, model: str | None, adapter: str | None
+) -> Iterator[list["CacheArchive"]]:
+    """Open one space of a store, if a model is named, else all of them."""
+    from acre_rag.store import CacheArchive
+
+    if model is None and adapter is None:
+        with opened_store(store) as opened:
+            yield [CacheArchive(opened, space) for space in opened.spaces()]
+        return
+    setup = Setup(store=store, model=model, adapter=adapter, device=None, dtype=None)
+    with opened_engine(setup) as engine:
+        yield [CacheArchive(engine.store, engine.reader.identity.space)]
+
+
+def _facts(manifest: "Manifest") -> dict[str, object]:
+    """Say all that a manifest knows, but for the text."""
+    levels = [name.partition(":")[0] for name in manifest.block_names]
+    return {
+        "document": manifest.document_id,
+        "space": manifest.space,
+        "version": manifest.version,
+        "method": manifest.method,
+        "created": manifest.created,
+        "characters": len(manifest.text),
+        "tokens": manifest.tokens,
+        "segments": -(-manifest.tokens // manifest.segment_tokens),
+        "windows": -(-manifest.tokens // manifest.window_tokens),
+        "landmarks": manifest.intervals,
+        "interval_tokens": manifest.interval_tokens,
+        "blocks": {"l1": levels.count("l1"), "l2": levels.count("l2")},
+        "bytes": manifest.payload_bytes,
+        "dtype": manifest.dtype,
+        "layers": manifest.layers,
+        "kv_heads": manifest.kv_heads,
+        "head_dim": manifest.head_dim,
+        "metadata": manifest.metadata,
+    }
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {entry}" for name, entry in value.items()) or "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _not_stored(missing: list[str]) -> DocumentNotFoundError:
+    return DocumentNotFoundError(
+        f"the store holds no {', '.join(map(repr, missing))}; expected an id that "
+        "acre documents lists: check its spelling, and --store"
+    )
