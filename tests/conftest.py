@@ -1,7 +1,7 @@
 """Fixtures for all tests: tiny models, their adapters, engines over stores of their own."""
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,7 @@ def rng() -> torch.Generator:
 @pytest.fixture(scope="session")
 def find_local() -> FindLocal:
     """Find a tiny model by family and dtype; made once, nothing may change it."""
-    return lru_cache(maxsize=None)(tiny_local)
+    return cache(tiny_local)
 
 
 @pytest.fixture(scope="session")

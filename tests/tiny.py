@@ -1,4 +1,4 @@
-"""Tiny random models of every family, a tokenizer built in memory, and landmark adapters for them."""
+"""Tiny random models of every family, their tokenizer and landmark adapters, all made here."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
