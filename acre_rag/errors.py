@@ -2,7 +2,7 @@
 
     ACREError
     ├── ConfigError            a setting, or a combination of settings, makes no sense
-    ├── DocumentError          a document cannot be read: empty, binary, wrongly encoded, a duplicate
+    ├── DocumentError          a document cannot be read: empty, binary, wrongly encoded, twice
     ├── DocumentNotFoundError  the store has no such document for this model
     ├── BudgetError            prefix, landmarks, refill, question and answer do not fit the context
     ├── ModelError             a model or tokenizer cannot be loaded

@@ -13,7 +13,7 @@ from acre_rag.cli.session import Setup, opened_engine
 from acre_rag.cli.show import show_json, show_table
 
 if TYPE_CHECKING:
-    from acre_rag.model.verify import Report
+    from acre_rag.engine.verify import Report
 
 
 def verify(
@@ -37,7 +37,7 @@ def verify(
         acre verify --model Qwen/Qwen3-0.6B --dtype float32
     """
     del debug  # its callback has seen to it
-    from acre_rag.model.verify import verify as compare
+    from acre_rag.engine.verify import verify as compare
 
     with tempfile.TemporaryDirectory() as aside:
         setup = Setup(store=aside, model=model, adapter=adapter, device=device, dtype=dtype)

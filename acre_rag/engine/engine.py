@@ -199,9 +199,9 @@ class ACREEngine:
         instructions: str | None = None,
     ) -> Asked:
         started = time.perf_counter()
-        ids = list(documents) if documents is not None else None
-        if isinstance(documents, str):
-            ids = [documents]
+        ids = [documents] if isinstance(documents, str) else documents
+        if ids is not None and not ids:
+            raise ConfigError("documents is empty; expected ids, or None to ask all: name one")
         recalled = self._recall.recall(ids)
         if not recalled.documents:
             raise self._nothing_stored()

@@ -52,7 +52,8 @@ class Ingestion:
         encoded = 0
         with self._archive.writer(document.id, version) as writer:
             manifest = self._published(document.id)
-            if manifest is None or manifest.version != version:
+            whole = manifest is not None and set(manifest.block_names) <= writer.staged()
+            if manifest is None or manifest.version != version or not whole:
                 text = tokenize(document.text, self._reader.frame)
                 manifest = self._manifest(document, version, text)
                 encoded = self._read_missing(manifest, text, writer, on_progress)
@@ -106,12 +107,21 @@ class Ingestion:
         plan = BlockPlan(layout, manifest.intervals_per_block)
         exact = self._reader.method(manifest.tokens) == "exact"
         staged = writer.staged()
-        missing = [w for w in range(layout.windows) if not plan.window_names(w) <= staged]
 
         def earlier(window: int) -> KVBlock:
             names = [f"l2:{b}" for b in plan.window_blocks(window)] if exact else [f"l1:{window}"]
             return KVBlock.concatenate([writer.read_block(manifest, name) for name in names])
 
+        def staged_whole(window: int) -> bool:
+            if not plan.window_names(window) <= staged:
+                return False
+            try:
+                earlier(window)
+            except DamagedCacheError:
+                return False
+            return True
+
+        missing = [w for w in range(layout.windows) if not staged_whole(w)]
         encoded = 0
         for window, read in self._reader.read(text.ids, layout, missing, earlier):
             for name, block in self.blocks(manifest, window, read).items():

@@ -10,6 +10,7 @@ from acre_rag.answer import Retrieval, Seconds, Source, Usage
 from acre_rag.cache import KVBlock
 from acre_rag.engine.recall import Recall, Recalled, RecalledDocument, token_intervals
 from acre_rag.engine.sources import find_sources
+from acre_rag.errors import BudgetError
 from acre_rag.model.prompt import QuestionRows
 from acre_rag.model.reader import DocumentReader
 from acre_rag.refill import Selection, choose, mixture_scores, published_scores, splice
@@ -146,8 +147,16 @@ class Questioner:
             BudgetError: Question, refill and answer do not fit the context.
         """
         loaded = time.perf_counter()
-        segments = _segments(recalled.documents)
         used = self._reader.prefix.tokens + len(rows.ids) + max_new_tokens
+        if used >= self._reader.context_tokens:
+            raise BudgetError(
+                f"prefix, question and answer need {used} tokens of a context of "
+                f"{self._reader.context_tokens}; expected room for landmarks beside them: shorten "
+                "the question, or lower max_new_tokens",
+                needed=used,
+                available=self._reader.context_tokens,
+            )
+        segments = _segments(recalled.documents)
         lengths = [
             len(document.layout.interval_tokens_of(interval))
             for document in recalled.documents

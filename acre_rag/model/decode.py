@@ -95,7 +95,15 @@ def _greedy(local: LocalModel, max_new_tokens: int) -> GenerationConfig:
     if pad is None:
         pad = eos[0] if isinstance(eos, list) else eos
     return GenerationConfig(
-        do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=eos, pad_token_id=pad
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=eos,
+        pad_token_id=pad,
+        # Left open, these would be filled in from the model's own settings for chat.
+        temperature=1.0,
+        top_p=1.0,
+        top_k=50,
+        repetition_penalty=1.0,
     )
 
 

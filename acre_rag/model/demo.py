@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 import torch
 from filelock import FileLock
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from acre_rag.errors import ModelError
 
@@ -64,6 +64,9 @@ def _convert(gguf: Path, target: Path) -> None:
             f"the demo model cannot be converted without {' and '.join(missing)}; expected the "
             "demo extra: run pip install 'acre-rag[demo]'"
         )
+    # Only the demo needs it; transformers has had it since 5.17.
+    from transformers import GgufConfig
+
     folder = str(gguf.parent)
     aside = Path(tempfile.mkdtemp(dir=target.parent))
     try:
