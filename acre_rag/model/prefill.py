@@ -113,6 +113,7 @@ def prefill(
     method: Method,
     windows: Iterable[int],
     earlier: Callable[[int], KVBlock | None],
+    stored_dtype: torch.dtype,
 ) -> Iterator[tuple[int, WindowCache]]:
     """Read the given windows of a document in order, yielding each as soon as it is read.
 
@@ -124,6 +125,8 @@ def prefill(
         method: How earlier windows are remembered.
         windows: Windows to read, rising; those left out must be known to `earlier`.
         earlier: Gives L1 (L2 if the method is `exact`) of a window that was read at another time.
+        stored_dtype: Number type of the store. What is read is rounded to it at once, so that
+            later windows are the same whether they follow now or in another run.
     """
     known: dict[int, KVBlock] = {}
     for window in windows:
@@ -144,8 +147,15 @@ def prefill(
             layout.interval_tokens,
             landmarks=method == "landmarks",
         )
+        read = WindowCache(_rounded(read.l1, stored_dtype), _rounded(read.l2, stored_dtype))
         known[window] = read.l2 if method == "exact" else read.l1
         yield window, read
+
+
+def _rounded(block: KVBlock, dtype: torch.dtype) -> KVBlock:
+    """Round to a number type; dtype and device stay."""
+    device = block.keys.device
+    return block.to(dtype=dtype, device=device).to(dtype=block.keys.dtype, device=device)
 
 
 def read_prefix(twin: ReadingTwin, ids: Tensor) -> KVBlock:

@@ -102,6 +102,7 @@ class DocumentReader:
             method=self.method(layout.tokens),
             windows=windows,
             earlier=lambda window: self._computed(earlier(window)),
+            stored_dtype=getattr(torch, self.config.stored_dtype),
         )
         while True:
             # Held for one window at a time, so that questions get their turn in between.
