@@ -1,5 +1,6 @@
 """The prompt around the documents: what stands before them, and what follows."""
 
+import copy
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -51,13 +52,17 @@ class PromptFrame:
                 "tokenizer: add a tokenizer.json to the model"
             )
         self._tokenizer = tokenizer
+        # A tokenizer keeps how it treats special tokens from one call to the next; one that
+        # reads text only is safe from other threads, and leaves the caller's as it was.
+        self._literal = copy.deepcopy(tokenizer)
+        self._encode_text("set it up")
         self._prompt = prompt
         before, self._after = self._render(prompt.introduction)
         self.prefix_ids: list[int] = self._encode_template(before)
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Encode text as text, with the characters of each token."""
-        encoding = self._tokenizer(
+        encoding = self._literal(
             text,
             add_special_tokens=False,
             return_offsets_mapping=True,
@@ -99,9 +104,9 @@ class PromptFrame:
             enable_thinking=False,  # ignored by templates that do not know it
         )
         before, mark, after = str(rendered).partition(_DOCUMENTS)
-        if not mark:
+        if not mark or _DOCUMENTS in after:
             raise UnsupportedModelError(
-                "the chat template drops the user's text; expected it to appear once: "
+                "the chat template drops or repeats the user's text; expected it to appear once: "
                 "give the tokenizer another chat template"
             )
         return before, after
