@@ -30,7 +30,7 @@ class LowRankProjection:
 
     def apply(self, inputs: Tensor, outputs: Tensor) -> Tensor:
         """Project rows (batch, rows, inputs), given what the frozen projection made of them."""
-        change = inputs @ self.down.to(inputs.dtype).T @ self.up.to(inputs.dtype).T
+        change = inputs @ self.down.to(inputs).T @ self.up.to(inputs).T
         return outputs + change
 
 
@@ -48,8 +48,8 @@ class FullProjection:
 
     def apply(self, inputs: Tensor, outputs: Tensor) -> Tensor:  # noqa: ARG002  # as above
         """Project rows (batch, rows, inputs), whatever the frozen projection made of them."""
-        bias = None if self.bias is None else self.bias.to(inputs.dtype)
-        return nn.functional.linear(inputs, self.weight.to(inputs.dtype), bias)
+        bias = None if self.bias is None else self.bias.to(inputs)
+        return nn.functional.linear(inputs, self.weight.to(inputs), bias)
 
 
 Projection = LowRankProjection | FullProjection
@@ -89,6 +89,13 @@ class LandmarkAdapter:
             for name, projection in layer.items():
                 heads = shape.q_heads if name == "q" else shape.kv_heads
                 self._check_projection(name, projection, heads * shape.head_dim, shape.hidden)
+        weights = (shape.layers, shape.q_heads, QUESTION_GROUPS)
+        if self.selection is not None and tuple(self.selection.shape) != weights:
+            raise AdapterError(
+                f"the adapter's selection weights are {tuple(self.selection.shape)}; expected "
+                f"{weights} (layers, heads, question groups): use the adapter that was trained "
+                "for this model"
+            )
 
     def _check_projection(
         self, name: str, projection: Projection, outputs: int, inputs: int
