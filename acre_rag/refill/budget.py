@@ -58,7 +58,8 @@ def plan_budget(
             available=max(free_tokens, 0),
         )
     if refill_tokens is None:
-        wished = min(max(document_tokens // 4, LEAST_REFILL), MOST_REFILL)
+        # What a short document cannot fill is left to the landmarks of others.
+        wished = min(max(document_tokens // 4, LEAST_REFILL), MOST_REFILL, document_tokens)
         refill_tokens = min(wished, room)
     kept = []
     left = free_tokens - refill_tokens

@@ -73,6 +73,8 @@ def mixture_scores(
             [asked[layer] for asked in queries], [keys[layer] for keys in landmark_keys], scaling
         )
         for index, group in enumerate(groups):
+            if not group:  # a prompt may end with the question
+                continue
             paid = attention[:, group.start : group.stop].mean(dim=1)
             scores += weights[layer, :, index].to(paid) @ paid
     return scores
