@@ -37,7 +37,7 @@ class Asking:
     Attributes:
         stream: The answer's text, as it comes.
         nodes: What was refilled, the best-scoring first.
-        encoded_tokens: Tokens run through the model to store what a retriever brought.
+        encoded_tokens: Tokens run through the model to store what was not.
     """
 
     stream: AnswerStream
@@ -86,7 +86,7 @@ def retrieve_scope(
     if candidates.documents == []:
         return [], None
     retrieval = engine.retrieve(question, candidates.documents, refill_tokens, sources=sources)
-    return source_nodes(retrieval.sources, candidates.metadata, {}), retrieval
+    return source_nodes(retrieval.sources, candidates.metadata, candidates.find_node), retrieval
 
 
 def begin(asking: Asking | None) -> tuple[Asking | None, Generator[str, None, None]]:
@@ -112,6 +112,6 @@ def _ask(
     )
     return Asking(
         stream=stream,
-        nodes=source_nodes(stream.sources, candidates.metadata, candidates.origins),
+        nodes=source_nodes(stream.sources, candidates.metadata, candidates.find_node),
         encoded_tokens=candidates.encoded_tokens,
     )

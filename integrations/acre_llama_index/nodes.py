@@ -1,6 +1,6 @@
 """Sources as the framework's nodes, with exact places in their documents."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from llama_index.core.schema import (
     BaseNode,
@@ -18,21 +18,23 @@ from acre_rag import Source
 def source_nodes(
     sources: Sequence[Source],
     metadata: Mapping[str, Mapping[str, object]],
-    origins: Mapping[str, BaseNode],
+    find_origin: Callable[[str], BaseNode | None],
 ) -> list[NodeWithScore]:
     """Turn sources into nodes, the best-scoring first.
 
     Args:
         sources: Where the model looked.
         metadata: Of each document, by its id.
-        origins: Nodes whose text was read as a document of its own, by that document's id.
+        find_origin: Finds the node that was read as a document, by the document's id.
     """
-    nodes = [
-        _of_node(source, origins[source.document])
-        if source.document in origins
-        else _of_document(source, metadata.get(source.document, {}))
-        for source in sources
-    ]
+    origins = {name: find_origin(name) for name in {source.document for source in sources}}
+    nodes = []
+    for source in sources:
+        origin = origins[source.document]
+        if origin is None:
+            nodes.append(_of_document(source, metadata.get(source.document, {})))
+        else:
+            nodes.append(_of_node(source, origin))
     return sorted(nodes, key=lambda node: -(node.score or 0.0))
 
 

@@ -1,57 +1,55 @@
-"""A tiny engine with a store of its own, for every integration."""
+"""An engine whose tiny model talks on and on, word by word, for every integration."""
 
-from collections.abc import Iterator
-from pathlib import Path
+import threading
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from acre_rag import ACREConfig, ACREEngine, LocalModel
+from acre_rag import ACREEngine, Document, LocalModel
+from tests.conftest import MakeEngine
+from tests.tiny import FAMILIES, build, tiny_tokenizer
 
-TEMPLATE = (
-    "{% for m in messages %}<user>{{ m['content'] }}</user>{% endfor %}"
-    "{% if add_generation_prompt %}<model>{% endif %}"
+# Offsets count characters: one, two, three and four bytes of UTF-8, and emoji of several.
+SCRIPTS = (
+    "The ferry leaves at nine. Grüße aus Köln! Паром уходит в девять. "
+    "渡し船は九時に出ます。 العبّارة تغادر في التاسعة. 👩‍👩‍👧 waves 🇳🇴 🚢 and leaves. "
+)
+FERRY = Document(id="ferry", text=SCRIPTS * 2, metadata={"kind": "notes", "titel": "Fähre 🚢"})
+DRYER = Document(
+    id="dryer",
+    text="The dryer stands on the east side. The oil is changed in May and again in autumn. " * 3,
+    metadata={"kind": "manual", "year": 2021},
 )
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, so that characters of other scripts and emoji span several tokens."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {letter: place for place, letter in enumerate(letters)}
-    vocabulary |= {"<end>": len(vocabulary)}
-    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>")
-    tokenizer.chat_template = TEMPLATE
-    return tokenizer
-
-
 @pytest.fixture(scope="session")
-def local_model() -> LocalModel:
-    """A random model that never ends an answer by itself."""
-    tokenizer = byte_tokenizer()
-    torch.manual_seed(7)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=48,
-        intermediate_size=80,
-        num_hidden_layers=3,
-        num_attention_heads=6,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    model = LlamaForCausalLM(config).eval()
-    return LocalModel(model=model, tokenizer=tokenizer, name="tiny-random-llama")
+def talker() -> LocalModel:
+    """A tiny Llama with room to talk; each of its tokens starts a word, and none ends it."""
+    tokenizer = tiny_tokenizer()
+    config = FAMILIES["llama"]()
+    config.max_position_embeddings = 4096
+    model = build(config)
+    words = [place for name, place in tokenizer.get_vocab().items() if name.startswith("Ġ")]
+    with torch.no_grad():
+        mute = torch.ones(len(tokenizer), dtype=torch.bool)
+        mute[words] = False
+        model.get_output_embeddings().weight[mute] = 0
+    return LocalModel(model=model, tokenizer=tokenizer, name="talker")
 
 
 @pytest.fixture
-def engine(local_model: LocalModel, tmp_path: Path) -> Iterator[ACREEngine]:
-    """An engine over an empty store; intervals of 8 tokens, windows of 64."""
-    config = ACREConfig(interval_tokens=8, window_tokens=64, segment_tokens=512)
-    with ACREEngine(local_model, store=tmp_path / "store", config=config) as made:
-        yield made
+def empty_engine(make_engine: MakeEngine, talker: LocalModel) -> ACREEngine:
+    """An engine over an empty store."""
+    return make_engine(model=talker)
+
+
+@pytest.fixture
+def engine(empty_engine: ACREEngine) -> ACREEngine:
+    """An engine that has read two documents."""
+    empty_engine.ingest([FERRY, DRYER])
+    return empty_engine
+
+
+def decoding_threads() -> list[threading.Thread]:
+    """Threads in which a model is generating right now."""
+    return [thread for thread in threading.enumerate() if thread.name == "acre-decode"]

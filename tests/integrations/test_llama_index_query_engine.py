@@ -1,0 +1,248 @@
+"""`ACREQueryEngine` behind the framework's own doors."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Generator
+
+import pytest
+from llama_index.core import QueryBundle
+from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.base.response.schema import (
+    AsyncStreamingResponse,
+    Response,
+    StreamingResponse,
+)
+
+from acre_rag import ACREEngine, ACREError, ACREQueryEngine, Document
+from tests.integrations.conftest import DRYER, FERRY, decoding_threads
+
+QUESTION = "When does the ferry leave?"
+TEXTS = {FERRY.id: FERRY.text, DRYER.id: DRYER.text}
+
+
+def test_it_is_a_query_engine(engine: ACREEngine) -> None:
+    assert isinstance(ACREQueryEngine(engine), BaseQueryEngine)
+
+
+def test_it_answers_as_the_engine_does(engine: ACREEngine) -> None:
+    ours = ACREQueryEngine(engine, max_new_tokens=6).query(QUESTION)
+    theirs = engine.ask(QUESTION, max_new_tokens=6)
+
+    assert isinstance(ours, Response)
+    assert str(ours) == theirs.text
+    assert {(n.node.ref_doc_id, n.node.start_char_idx, n.score) for n in ours.source_nodes} == {
+        (s.document, s.start, s.score) for s in theirs.sources
+    }
+
+
+def test_settings_reach_the_engine(engine: ACREEngine) -> None:
+    settings = {"refill_tokens": 12, "max_new_tokens": 3, "instructions": "Say it in Norse."}
+
+    ours = ACREQueryEngine(engine, documents=["dryer"], **settings).query(QUESTION)
+    theirs = engine.ask(QUESTION, ["dryer"], **settings)
+
+    assert str(ours) == theirs.text
+    assert ours.metadata["usage"]["refilled_tokens"] == theirs.usage.refilled_tokens
+
+
+def test_source_nodes_name_exact_characters_whatever_the_script(engine: ACREEngine) -> None:
+    response = ACREQueryEngine(engine, refill_tokens=60, max_new_tokens=2).query(QUESTION)
+
+    assert {found.node.ref_doc_id for found in response.source_nodes} == {"ferry", "dryer"}
+    for found in response.source_nodes:
+        node = found.node
+        assert TEXTS[node.ref_doc_id][node.start_char_idx : node.end_char_idx] == node.text
+
+
+def test_source_nodes_carry_score_and_metadata_the_best_first(engine: ACREEngine) -> None:
+    response = ACREQueryEngine(engine, documents=["ferry"], max_new_tokens=2).query(QUESTION)
+
+    scores = [found.score for found in response.source_nodes]
+    assert scores == sorted(scores, reverse=True)
+    assert all(found.node.metadata == FERRY.metadata for found in response.source_nodes)
+
+
+def test_metadata_says_what_the_answer_cost_in_plain_values(engine: ACREEngine) -> None:
+    response = ACREQueryEngine(engine, max_new_tokens=2).query(QUESTION)
+
+    usage, seconds = response.metadata["usage"], response.metadata["seconds"]
+    assert usage["encoded_tokens"] == 0
+    assert usage["bytes_read"] > 0
+    assert 0 < seconds["first_token"] <= seconds["total"]
+
+
+def test_async_answers_are_those_of_sync(engine: ACREEngine) -> None:
+    query_engine = ACREQueryEngine(engine, max_new_tokens=6)
+
+    sync = query_engine.query(QUESTION)
+    later = asyncio.run(query_engine.aquery(QueryBundle(QUESTION)))
+
+    assert isinstance(later, Response)
+    assert str(later) == str(sync)
+    assert [n.node_id for n in later.source_nodes] == [n.node_id for n in sync.source_nodes]
+    assert later.metadata["usage"]["encoded_tokens"] == 0
+
+
+def test_a_stream_gives_the_answer_in_pieces(engine: ACREEngine) -> None:
+    whole = str(ACREQueryEngine(engine, max_new_tokens=9).query(QUESTION))
+
+    response = ACREQueryEngine(engine, streaming=True, max_new_tokens=9).query(QUESTION)
+
+    assert isinstance(response, StreamingResponse)
+    assert isinstance(response.response_gen, Generator)
+    assert response.source_nodes
+    assert not response.metadata
+    pieces = list(response.response_gen)
+    assert len(pieces) > 5
+    assert "".join(pieces).strip() == whole
+    assert response.metadata["usage"]["encoded_tokens"] == 0
+
+
+def test_an_async_stream_gives_the_answer_in_pieces(engine: ACREEngine) -> None:
+    whole = str(ACREQueryEngine(engine, max_new_tokens=9).query(QUESTION))
+
+    async def collect() -> tuple[AsyncStreamingResponse, list[str]]:
+        response = await ACREQueryEngine(engine, streaming=True, max_new_tokens=9).aquery(QUESTION)
+        assert isinstance(response, AsyncStreamingResponse)
+        assert isinstance(response.response_gen, AsyncGenerator)
+        assert response.source_nodes
+        return response, [piece async for piece in response.async_response_gen()]
+
+    response, pieces = asyncio.run(collect())
+    assert len(pieces) > 5
+    assert "".join(pieces).strip() == whole
+    assert response.metadata["usage"]["encoded_tokens"] == 0
+
+
+def test_pieces_come_while_the_model_is_still_at_it(engine: ACREEngine) -> None:
+    async def first_piece() -> None:
+        response = await ACREQueryEngine(engine, streaming=True, max_new_tokens=900).aquery("Go on")
+        await anext(response.response_gen)
+        assert decoding_threads()
+        await response.response_gen.aclose()
+
+    asyncio.run(first_piece())
+
+
+def test_sixteen_questions_at_once_get_their_own_answers(engine: ACREEngine) -> None:
+    query_engine = ACREQueryEngine(engine, max_new_tokens=4)
+    questions = [f"Question {number}: what is changed, and when?" for number in range(16)]
+    one_by_one = [str(query_engine.query(question)) for question in questions]
+
+    async def all_at_once() -> list[Response]:
+        return await asyncio.gather(*map(query_engine.aquery, questions))
+
+    assert [str(answer) for answer in asyncio.run(all_at_once())] == one_by_one
+
+
+def test_the_event_loop_stays_free_while_the_model_works(engine: ACREEngine) -> None:
+    async def count() -> int:
+        answer = asyncio.ensure_future(ACREQueryEngine(engine, max_new_tokens=60).aquery("Go on"))
+        turns = 0
+        while not answer.done():
+            await asyncio.sleep(0)
+            turns += 1
+        await answer
+        return turns
+
+    assert asyncio.run(count()) > 60
+
+
+def test_closing_a_stream_frees_the_model(engine: ACREEngine) -> None:
+    response = ACREQueryEngine(engine, streaming=True, max_new_tokens=3000).query("Go on")
+    next(response.response_gen)
+
+    response.response_gen.close()
+
+    assert not decoding_threads()
+    assert response.metadata["usage"]["refilled_tokens"] > 0
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_cancelling_a_question_frees_the_model(engine: ACREEngine, streaming: bool) -> None:
+    endless = ACREQueryEngine(engine, streaming=streaming, max_new_tokens=3000)
+    brief = ACREQueryEngine(engine, max_new_tokens=2)
+
+    async def drain() -> None:
+        response = await endless.aquery("Go on")
+        if streaming:
+            async for _ in response.async_response_gen():
+                pass
+
+    async def cancel_and_ask() -> tuple[str, float]:
+        task = asyncio.create_task(drain())
+        while not decoding_threads():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        begun = time.perf_counter()
+        return str(await brief.aquery(QUESTION)), time.perf_counter() - begun
+
+    answer, seconds = asyncio.run(cancel_and_ask())
+    assert answer == str(brief.query(QUESTION))
+    assert seconds < 2  # 3,000 tokens take far longer
+
+
+def test_a_cancelled_question_that_waits_its_turn_never_runs(engine: ACREEngine) -> None:
+    query_engine = ACREQueryEngine(engine, max_new_tokens=40)
+
+    async def ask_and_cancel() -> None:
+        first = asyncio.create_task(query_engine.aquery("Go on"))
+        second = asyncio.create_task(query_engine.aquery("And on"))
+        await asyncio.sleep(0)
+        second.cancel()
+        await first
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert not decoding_threads()
+
+    asyncio.run(ask_and_cancel())
+
+
+def test_an_answer_that_nobody_reads_blocks_nobody(engine: ACREEngine) -> None:
+    async def ask_twice() -> str:
+        await ACREQueryEngine(engine, streaming=True, max_new_tokens=9).aquery("Go on")
+        return str(await ACREQueryEngine(engine, max_new_tokens=2).aquery(QUESTION))
+
+    assert asyncio.run(ask_twice())
+
+
+def test_an_empty_store_is_reported_in_our_words(empty_engine: ACREEngine) -> None:
+    query_engine = ACREQueryEngine(empty_engine)
+
+    with pytest.raises(ACREError, match="holds no documents"):
+        query_engine.query(QUESTION)
+    with pytest.raises(ACREError, match="holds no documents"):
+        asyncio.run(query_engine.aquery(QUESTION))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_document_that_is_gone_is_reported_in_our_words(
+    engine: ACREEngine, streaming: bool
+) -> None:
+    query_engine = ACREQueryEngine(engine, streaming=streaming, documents=["ferry"])
+    engine.delete("ferry")
+
+    with pytest.raises(ACREError, match="'ferry' is not stored"):
+        query_engine.query(QUESTION)
+    with pytest.raises(ACREError, match="'ferry' is not stored"):
+        asyncio.run(query_engine.aquery(QUESTION))
+
+
+def test_a_budget_that_does_not_fit_is_reported_in_our_words(engine: ACREEngine) -> None:
+    query_engine = ACREQueryEngine(engine, max_new_tokens=5000)
+
+    with pytest.raises(ACREError, match="expected"):
+        query_engine.query(QUESTION)
+    with pytest.raises(ACREError, match="expected"):
+        asyncio.run(query_engine.aquery(QUESTION))
+
+
+def test_documents_read_later_are_asked_too(engine: ACREEngine) -> None:
+    query_engine = ACREQueryEngine(engine, max_new_tokens=2)
+    before = query_engine.query(QUESTION).metadata["usage"]["document_tokens"]
+
+    engine.ingest([Document(id="late", text="The mail boat leaves at ten.")])
+
+    assert query_engine.query(QUESTION).metadata["usage"]["document_tokens"] > before
