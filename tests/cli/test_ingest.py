@@ -1,0 +1,80 @@
+"""`acre ingest`."""
+
+from pathlib import Path
+
+from tests.cli.conftest import Acre, objects
+
+
+def test_a_file_is_stored_under_its_path_as_given(acre: Acre) -> None:
+    result = acre("ingest", "ferry.txt", "./dryer.md")
+
+    assert result.exit_code == 0
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == [
+        "ferry.txt",
+        "./dryer.md",
+    ]
+
+
+def test_a_folder_is_walked(acre: Acre, folder: Path) -> None:
+    (folder / "reports" / "old").mkdir(parents=True)
+    (folder / "reports" / "b.txt").write_text("Nothing new.")
+    (folder / "reports" / "old" / "a.md").write_text("Nothing old.")
+
+    result = acre("ingest", "reports", "--json")
+
+    assert [line["document"] for line in objects(result.stdout)] == [
+        "reports/b.txt",
+        "reports/old/a.md",
+    ]
+
+
+def test_what_has_not_changed_is_not_read_again(acre: Acre) -> None:
+    first = objects(acre("ingest", "ferry.txt", "--json").stdout)[0]
+
+    second = objects(acre("ingest", "ferry.txt", "--json").stdout)[0]
+
+    assert set(first) == {"document", "tokens", "encoded_tokens", "seconds"}
+    assert first["encoded_tokens"] == first["tokens"] == second["tokens"] > 0
+    assert second["encoded_tokens"] == 0
+
+
+def test_people_are_told_what_was_stored_already(acre: Acre) -> None:
+    acre("ingest", "ferry.txt")
+
+    assert "stored already" in acre("ingest", "ferry.txt").stdout
+
+
+def test_a_changed_file_replaces_its_cache(acre: Acre, folder: Path) -> None:
+    acre("ingest", "ferry.txt")
+    (folder / "ferry.txt").write_text("It leaves at ten now.")
+
+    acre("ingest", "ferry.txt")
+
+    facts = objects(acre("inspect", "ferry.txt", "--json").stdout)
+    assert [fact["characters"] for fact in facts] == [len("It leaves at ten now.")]
+
+
+def test_without_an_adapter_the_training_free_mode_says_so(acre: Acre) -> None:
+    assert "training-free" in acre("ingest", "ferry.txt").stderr
+    assert acre("ingest", "ferry.txt", "--adapter", "none").stderr == ""
+
+
+def test_an_adapter_brings_its_interval(acre: Acre, adapter_path: Path) -> None:
+    result = acre("ingest", "ferry.txt", "--adapter", str(adapter_path))
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    facts = objects(acre("inspect", "ferry.txt", "--json").stdout)[0]
+    assert (facts["method"], facts["interval_tokens"]) == ("landmarks", 8)
+
+
+def test_a_bad_file_ends_the_command_and_what_came_before_is_stored(
+    acre: Acre, folder: Path
+) -> None:
+    (folder / "bad.txt").write_bytes(b"\0\1\2")
+
+    result = acre("ingest", "ferry.txt", "bad.txt", "dryer.md")
+
+    assert result.exit_code == 1
+    assert "'bad.txt' is binary" in result.stderr
+    stored = objects(acre("documents", "--json").stdout)
+    assert [line["document"] for line in stored] == ["ferry.txt"]

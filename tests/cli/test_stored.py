@@ -1,0 +1,90 @@
+"""`acre documents`, `acre inspect` and `acre delete`: no model is needed for them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import TEXT, Acre, objects
+
+
+@pytest.fixture
+def twice(acre: Acre, other_model_path: Path) -> Acre:
+    """The command line over a store with one document read by two models, one by the first."""
+    acre("ingest", "ferry.txt", "dryer.md")
+    acre("ingest", "ferry.txt", "--model", str(other_model_path))
+    return acre
+
+
+def test_documents_lists_those_of_every_model(twice: Acre) -> None:
+    listed = objects(twice("documents", "--json").stdout)
+
+    assert sorted(line["document"] for line in listed) == ["dryer.md", "ferry.txt", "ferry.txt"]
+    assert len({line["space"] for line in listed}) == 2
+
+
+def test_documents_lists_those_of_one_model(twice: Acre, other_model_path: Path) -> None:
+    listed = objects(twice("documents", "--json", "--model", str(other_model_path)).stdout)
+
+    assert [line["document"] for line in listed] == ["ferry.txt"]
+
+
+def test_documents_shows_a_table_to_people(twice: Acre) -> None:
+    lines = twice("documents").stdout.splitlines()
+
+    assert lines[0].split() == [
+        *("document", "space", "method", "tokens", "landmarks", "size", "created")
+    ]
+    assert len(lines) == 4
+
+
+def test_an_empty_store_says_what_to_do(acre: Acre) -> None:
+    result = acre("documents")
+
+    assert (result.exit_code, result.stdout) == (0, "no documents; acre ingest PATH reads some\n")
+    assert acre("documents", "--json").stdout == ""
+
+
+def test_inspect_shows_what_a_cache_consists_of(acre: Acre, folder: Path) -> None:
+    acre("ingest", "ferry.txt")
+
+    (facts,) = objects(acre("inspect", "ferry.txt", "--json").stdout)
+
+    assert facts["characters"] == len(TEXT)
+    assert facts["landmarks"] == -(-facts["tokens"] // facts["interval_tokens"])
+    assert facts["method"] == "training-free"
+    assert facts["dtype"] == "bfloat16"
+    assert facts["metadata"] == {"path": "ferry.txt", "media_type": "text/plain"}
+    files = [file.name for file in (folder / "store").rglob("l?-*")]
+    assert facts["blocks"] == {
+        "l1": sum(name.startswith("l1-") for name in files),
+        "l2": sum(name.startswith("l2-") for name in files),
+    }
+
+
+def test_inspect_shows_every_model_that_read_a_document(twice: Acre) -> None:
+    assert len(objects(twice("inspect", "ferry.txt", "--json").stdout)) == 2
+    assert twice("inspect", "ferry.txt").stdout.count("media_type text/plain") == 2
+
+
+def test_delete_removes_a_document_whatever_model_read_it(twice: Acre) -> None:
+    result = twice("delete", "ferry.txt")
+
+    assert (result.exit_code, result.stdout) == (0, "ferry.txt: deleted, 2 caches\n")
+    left = objects(twice("documents", "--json").stdout)
+    assert [line["document"] for line in left] == ["dryer.md"]
+
+
+def test_delete_leaves_the_caches_of_other_models(twice: Acre, other_model_path: Path) -> None:
+    result = twice("delete", "ferry.txt", "--model", str(other_model_path), "--json")
+
+    assert objects(result.stdout) == [{"document": "ferry.txt", "caches": 1}]
+    left = objects(twice("documents", "--json").stdout)
+    assert sorted(line["document"] for line in left) == ["dryer.md", "ferry.txt"]
+
+
+def test_delete_names_what_was_not_there_and_removes_the_rest(twice: Acre) -> None:
+    result = twice("delete", "nothing.txt", "dryer.md")
+
+    assert result.exit_code == 1
+    assert "holds no 'nothing.txt'" in result.stderr
+    assert result.stdout == "dryer.md: deleted\n"
