@@ -133,6 +133,7 @@ def test_killed_writers_leave_the_old_document_or_the_new_one(place: Place, kill
         time.sleep(generator.uniform(0, 0.03))
         writer.kill()
         writer.join()
+        place.release()
 
         found = read_whole(store)
         assert found is not None
