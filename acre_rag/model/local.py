@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from os import PathLike, fspath
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -62,6 +63,7 @@ class LocalModel:
         source = fspath(name) if name is not None else DEMO_MODEL
         path = str(demo_model_directory()) if source == DEMO_MODEL else source
         target = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        _check_device(target)
         number_type = _dtype(dtype, target)
         progress = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
@@ -70,7 +72,7 @@ class LocalModel:
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 path, dtype=number_type, device_map=device_map
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
             first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise ModelError(
                 f"model {source!r} cannot be loaded ({first_line}); expected the name of a "
@@ -82,6 +84,17 @@ class LocalModel:
         if device_map is None:
             model.to(target)  # type: ignore[arg-type]  # its wrapper hides the module's own types
         return LocalModel(model=model.eval(), tokenizer=tokenizer, name=source)
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    # A build without CUDA asserts that it is there.
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"device {name!r} cannot be used ({str(error).splitlines()[0]}); expected cpu, or a "
+            "GPU that PyTorch sees: name another"
+        ) from error
 
 
 def _dtype(name: str | None, device: str) -> torch.dtype:
