@@ -1,8 +1,9 @@
 """LlamaIndex over refilled caches: query engine, retriever, synthesizer, and the local LLM."""
 
+from acre_llama_index.index import ACREIndex
 from acre_llama_index.llm import ACRELLM
 from acre_llama_index.query_engine import ACREQueryEngine
 from acre_llama_index.retriever import ACRERetriever
 from acre_llama_index.synthesizer import ACRESynthesizer
 
-__all__ = ["ACRELLM", "ACREQueryEngine", "ACRERetriever", "ACRESynthesizer"]
+__all__ = ["ACRELLM", "ACREIndex", "ACREQueryEngine", "ACRERetriever", "ACRESynthesizer"]

@@ -91,7 +91,7 @@ def candidates_of_nodes(engine: ACREEngine, nodes: Sequence[NodeWithScore]) -> C
     encoded = 0
     for found in nodes:
         node = found.node
-        stored = next((i for i in (node.ref_doc_id, node.node_id) if i in metadata), None)
+        stored = next((name for name in _names(node) if name in metadata), None)
         if stored is None and has_text(node):
             text = node.get_content(MetadataMode.NONE)
             stored = content_id(text)
@@ -104,6 +104,12 @@ def candidates_of_nodes(engine: ACREEngine, nodes: Sequence[NodeWithScore]) -> C
     return Candidates(
         documents=list(ids), metadata=metadata, find_node=origins.get, encoded_tokens=encoded
     )
+
+
+def _names(node: BaseNode) -> list[str]:
+    """Ids that what a node was cut from may be stored under, the nearest first."""
+    parent = node.parent_node.node_id if node.parent_node is not None else None
+    return [name for name in (parent, node.ref_doc_id, node.node_id) if name is not None]
 
 
 def has_text(node: BaseNode) -> bool:

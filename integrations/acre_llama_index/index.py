@@ -4,20 +4,27 @@ from collections.abc import Sequence
 from typing import Any
 
 from llama_index.core import Document as LlamaDocument
-from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.callbacks import CallbackManager
-from llama_index.core.chat_engine import CondenseQuestionChatEngine
 from llama_index.core.chat_engine.types import BaseChatEngine, ChatMode
 from llama_index.core.indices.base import BaseIndex
 from llama_index.core.indices.registry import INDEX_STRUCT_TYPE_TO_INDEX_CLASS
+from llama_index.core.ingestion import arun_transformations, run_transformations
 from llama_index.core.llms import LLM
-from llama_index.core.schema import BaseNode, IndexNode, TransformComponent
+from llama_index.core.llms.utils import LLMType, resolve_llm
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import BaseNode, TransformComponent
 from llama_index.core.storage.docstore.types import RefDocInfo
 from llama_index.core.storage.storage_context import StorageContext
 from llama_index.core.utils import get_tqdm_iterable
 from llama_index.core.vector_stores import MetadataFilters
 
 from acre_llama_index.candidates import Scope, as_document, has_text
+from acre_llama_index.chat import (
+    QUERY_ARGUMENTS,
+    RETRIEVER_ARGUMENTS,
+    condensing_chat,
+    text_chat,
+)
 from acre_llama_index.index_struct import STRUCT_TYPE, ACREIndexStruct
 from acre_llama_index.llm import ACRELLM
 from acre_llama_index.query_engine import ACREQueryEngine
@@ -25,6 +32,7 @@ from acre_llama_index.retriever import ACRERetriever
 from acre_llama_index.whole_documents import WholeDocuments
 from acre_llama_index.worker import worker_of
 from acre_rag import ACREEngine, ACREError
+
 
 class ACREIndex(BaseIndex[ACREIndexStruct]):
     """Documents that are read once, kept as caches, and asked often.
@@ -36,7 +44,6 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
     Args:
         nodes: Nodes to read.
         engine: Reads and answers; `None` makes one with the default model and store.
-        objects: Nodes that stand for other retrievers or engines.
         index_struct: What an index kept of itself, when it is loaded.
         storage_context: Where the framework keeps texts and indexes.
         transformations: Applied to documents before they are read; `None` reads them whole.
@@ -46,11 +53,10 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
 
     index_struct_cls = ACREIndexStruct
 
-    def __init__(  # noqa: PLR0913  # the arguments of the base class, and the engine
+    def __init__(  # the arguments of the base class, and the engine
         self,
         nodes: Sequence[BaseNode] | None = None,
         engine: ACREEngine | None = None,
-        objects: Sequence[IndexNode] | None = None,
         index_struct: ACREIndexStruct | None = None,
         storage_context: StorageContext | None = None,
         transformations: list[TransformComponent] | None = None,
@@ -61,7 +67,6 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
         self._show_progress = show_progress
         super().__init__(
             nodes=nodes,
-            objects=objects,
             index_struct=index_struct,
             storage_context=storage_context,
             callback_manager=callback_manager,
@@ -97,9 +102,14 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
     @property
     def ref_doc_info(self) -> dict[str, RefDocInfo]:
         """Documents of this index, each with its nodes."""
-        names = {self._ref_doc_id(node_id): None for node_id in self._index_struct.node_ids}
-        infos = {name: self.docstore.get_ref_doc_info(name) for name in names}
-        return {name: info for name, info in infos.items() if info is not None}
+        own = set(self._index_struct.node_ids)
+        infos = self.docstore.get_all_ref_doc_info() or {}
+        return {name: info for name, info in infos.items() if own.intersection(info.node_ids)}
+
+    @property
+    def callbacks(self) -> CallbackManager:
+        """The framework's older instruments."""
+        return self._callback_manager
 
     def scope(
         self, doc_ids: Sequence[str] | None = None, filters: MetadataFilters | None = None
@@ -112,7 +122,8 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
         """
         node_ids = self._index_struct.node_ids
         if doc_ids is not None:
-            node_ids = [name for name in node_ids if self._ref_doc_id(name) in set(doc_ids)]
+            wanted = set[str]().union(*map(self._nodes_of, doc_ids))
+            node_ids = [name for name in node_ids if name in wanted]
         return Scope(documents=tuple(node_ids), filters=filters, find_node=self._find_node)
 
     def as_retriever(  # type: ignore[override]  # names what the base calls **kwargs
@@ -124,17 +135,161 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
         refill_tokens: int | None = None,
     ) -> ACRERetriever:
         """Find places in this index's documents; see `ACRERetriever`."""
-        return ACRERetriever(
+        return _IndexRetriever(self, similarity_top_k, filters, doc_ids, refill_tokens)
+
+    def as_query_engine(  # type: ignore[override]  # noqa: PLR0913  # names the base's **kwargs
+        self,
+        llm: LLM | None = None,
+        *,
+        streaming: bool = False,
+        similarity_top_k: int | None = None,
+        filters: MetadataFilters | None = None,
+        doc_ids: Sequence[str] | None = None,
+        refill_tokens: int | None = None,
+        max_new_tokens: int = 64,
+        instructions: str | None = None,
+        node_postprocessors: list[BaseNodePostprocessor] | None = None,
+    ) -> ACREQueryEngine:
+        """Ask this index's documents; see `ACREQueryEngine`.
+
+        With `similarity_top_k`, the documents of that many best places are asked.
+
+        Raises:
+            ACREError: An LLM is given: the engine's own model answers.
+        """
+        if llm is not None and not isinstance(llm, ACRELLM):
+            raise ACREError(
+                f"llm is a {type(llm).__name__}; expected none, for a refilled cache is read by "
+                "the model that made it: leave llm out, or put that LLM behind as_retriever()"
+            )
+        return ACREQueryEngine(
             self.engine,
-            similarity_top_k,
-            scope=lambda: self.scope(doc_ids, filters),
+            self.as_retriever(
+                similarity_top_k, filters, doc_ids=doc_ids, refill_tokens=refill_tokens
+            ),
+            streaming,
             refill_tokens=refill_tokens,
+            max_new_tokens=max_new_tokens,
+            instructions=instructions,
+            node_postprocessors=node_postprocessors,
             callback_manager=self._callback_manager,
         )
 
-    def as_query_engine(  # type: ignore[override]  # names what the base calls **kwargs
+    def as_chat_engine(
         self,
-        llm: LLM | None = None,
-        settings: QuerySettings | None = None,
-    ) -> ACREQueryEngine:
-        ...
+        chat_mode: ChatMode = ChatMode.CONDENSE_QUESTION,
+        llm: LLMType | None = None,
+        **kwargs: Any,  # noqa: ANN401  # handed on to the framework's chat engine
+    ) -> BaseChatEngine:
+        """Chat over this index's documents.
+
+        The conversation is condensed into one question, which is asked as any other; `best` does
+        so too. The other modes put text into the prompt, and use no cache.
+
+        Args:
+            chat_mode: One of the framework's modes.
+            llm: Condenses questions, or answers in the other modes; `None` takes the engine's
+                own model. An answer from a cache is always the engine's.
+            **kwargs: What `as_query_engine` takes, and what the framework's chat engine takes.
+        """
+        model = resolve_llm(llm) if llm is not None else ACRELLM(self.engine)
+        chat = {name: value for name, value in kwargs.items() if name not in QUERY_ARGUMENTS}
+        if chat_mode in (ChatMode.CONDENSE_QUESTION, ChatMode.BEST):
+            query = {name: value for name, value in kwargs.items() if name in QUERY_ARGUMENTS}
+            return condensing_chat(self.as_query_engine(**query), model, chat)
+        search = {name: value for name, value in kwargs.items() if name in RETRIEVER_ARGUMENTS}
+        return text_chat(chat_mode, self.as_retriever(**search), model, chat)
+
+    def build_index_from_nodes(
+        self, nodes: Sequence[BaseNode], **build_kwargs: object
+    ) -> ACREIndexStruct:
+        """Read nodes first, so that what cannot be read is not in the index."""
+        self._read(nodes)
+        return super().build_index_from_nodes(nodes, **build_kwargs)
+
+    def insert_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: object) -> None:
+        """Read nodes, then take them into the index."""
+        self._read(nodes)
+        super().insert_nodes(nodes, **insert_kwargs)
+
+    async def ainsert_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: object) -> None:
+        """Read nodes in the engine's worker, then take them into the index."""
+        await worker_of(self.engine).run(lambda: self._read(nodes))
+        await super().ainsert_nodes(nodes, **insert_kwargs)
+
+    def update_ref_doc(self, document: LlamaDocument, **_unused: object) -> None:
+        """Replace a document; its old cache stays until the new one is complete."""
+        stale = self._nodes_of(document.id_)
+        nodes = run_transformations([document], self._transformations)
+        self._read(nodes)
+        self.docstore.delete_ref_doc(document.id_, raise_error=False)
+        super().insert_nodes(nodes)
+        self.docstore.set_document_hash(document.id_, document.hash)
+        self.delete_nodes(sorted(stale - {node.node_id for node in nodes}))
+
+    async def aupdate_ref_doc(self, document: LlamaDocument, **_unused: object) -> None:
+        """Replace a document as `update_ref_doc` does, reading in the engine's worker."""
+        stale = self._nodes_of(document.id_)
+        nodes = await arun_transformations([document], self._transformations)
+        await worker_of(self.engine).run(lambda: self._read(nodes))
+        await self.docstore.adelete_ref_doc(document.id_, raise_error=False)
+        await super().ainsert_nodes(nodes)
+        await self.docstore.aset_document_hash(document.id_, document.hash)
+        await self.adelete_nodes(sorted(stale - {node.node_id for node in nodes}))
+
+    def _read(self, nodes: Sequence[BaseNode]) -> None:
+        documents = [as_document(node.node_id, node) for node in nodes if has_text(node)]
+        self.engine.ingest(get_tqdm_iterable(documents, self._show_progress, "Reading documents"))
+
+    def _build_index_from_nodes(
+        self, nodes: Sequence[BaseNode], **_unused: object
+    ) -> ACREIndexStruct:
+        return ACREIndexStruct(node_ids=[node.node_id for node in nodes if has_text(node)])
+
+    def _insert(self, nodes: Sequence[BaseNode], **_unused: object) -> None:
+        for node in nodes:
+            if not has_text(node):
+                self._delete_node(node.node_id)
+            elif node.node_id not in self._index_struct.node_ids:
+                self._index_struct.node_ids.append(node.node_id)
+
+    def _delete_node(self, node_id: str, **_unused: object) -> None:
+        if node_id in self._index_struct.node_ids:
+            self.engine.delete(node_id)
+            self._index_struct.node_ids.remove(node_id)
+
+    def _nodes_of(self, ref_doc_id: str) -> set[str]:
+        info = self.docstore.get_ref_doc_info(ref_doc_id)
+        return set(info.node_ids) if info is not None else set()
+
+    def _find_node(self, node_id: str) -> BaseNode | None:
+        return self.docstore.get_document(node_id, raise_error=False)
+
+
+class _IndexRetriever(ACRERetriever):
+    """Looks into the documents that an index has when it is asked."""
+
+    def __init__(
+        self,
+        index: ACREIndex,
+        similarity_top_k: int | None,
+        filters: MetadataFilters | None,
+        doc_ids: Sequence[str] | None,
+        refill_tokens: int | None,
+    ) -> None:
+        super().__init__(
+            index.engine,
+            similarity_top_k,
+            filters=filters,
+            refill_tokens=refill_tokens,
+            callback_manager=index.callbacks,
+        )
+        self._index = index
+        self._doc_ids = doc_ids
+
+    @property
+    def scope(self) -> Scope:
+        return self._index.scope(self._doc_ids, self._filters)
+
+
+INDEX_STRUCT_TYPE_TO_INDEX_CLASS[STRUCT_TYPE] = ACREIndex  # type: ignore[index]

@@ -43,13 +43,18 @@ class ACRELLM(CustomLLM):
         max_new_tokens: int = 256,
         callback_manager: CallbackManager | None = None,
     ) -> None:
+        engine = engine if engine is not None else ACREEngine()
+        local = engine.reader.local
         super().__init__(
             max_new_tokens=max_new_tokens,
             callback_manager=callback_manager or CallbackManager([]),
+            # Functions, not methods: the base class shows its fields, and would show itself.
+            messages_to_prompt=lambda messages: render_messages(local, messages),
+            completion_to_prompt=lambda prompt: render_messages(
+                local, [ChatMessage(content=prompt)]
+            ),
         )
-        self._engine = engine if engine is not None else ACREEngine()
-        self.messages_to_prompt = self._render
-        self.completion_to_prompt = self._render_one
+        self._engine = engine
 
     @classmethod
     def class_name(cls) -> str:
@@ -115,12 +120,9 @@ class ACRELLM(CustomLLM):
     def _render(self, messages: Sequence[ChatMessage]) -> str:
         return render_messages(self._engine.reader.local, messages)
 
-    def _render_one(self, prompt: str) -> str:
-        return self._render([ChatMessage(content=prompt)])
-
     def _pieces(self, prompt: str, formatted: bool) -> Generator[str, None, None]:
-        text = prompt if formatted else self._render_one(prompt)
-        return generate(self._engine, text, self.max_new_tokens)
+        rendered = prompt if formatted else self._render([ChatMessage(content=prompt)])
+        return generate(self._engine, rendered, self.max_new_tokens)
 
     async def _async_pieces(self, prompt: str, formatted: bool) -> AsyncGenerator[str, None]:
         work = worker_of(self._engine).begin(lambda: (None, self._pieces(prompt, formatted)))

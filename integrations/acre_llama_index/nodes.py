@@ -52,9 +52,11 @@ def _of_node(source: Source, origin: BaseNode) -> NodeWithScore:
     length = len(origin.get_content(MetadataMode.NONE))
     # A splitter may have changed white space; places in the document are then unknown.
     if origin.source_node is not None and start is not None and end == start + length:
-        return _node(
+        found = _node(
             source, origin.source_node, start=start + source.start, metadata=origin.metadata
         )
+        found.node.relationships[NodeRelationship.PARENT] = origin.as_related_node_info()
+        return found
     return _node(
         source, origin.as_related_node_info(), start=source.start, metadata=origin.metadata
     )
