@@ -1,11 +1,15 @@
 """Fixtures for all tests: tiny models, their adapters, engines over stores of their own."""
 
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+
+# Read once, when the hub's client is imported: no test may wait for a network.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 from acre_rag.config import ACREConfig
 from acre_rag.engine import ACREEngine
@@ -20,9 +24,8 @@ FindLocal = Callable[..., LocalModel]
 
 @pytest.fixture(autouse=True)
 def _apart_from_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep every test out of the user's own directories, and off the network."""
+    """Keep every test out of the user's own directories."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("ACRE_STORE", str(tmp_path_factory.getbasetemp() / "default-store"))
         yield
 

@@ -5,7 +5,7 @@ from acre_rag.errors import BudgetError
 from acre_rag.refill import Selection, choose
 
 SCORES = torch.tensor([0.30, 0.05, 0.10, 0.02, 0.25, 0.28])
-SEGMENTS = (range(0, 2), range(2, 4), range(4, 6))
+SEGMENTS = (range(2), range(2, 4), range(4, 6))
 LENGTHS = torch.tensor([4, 4, 4, 1, 4, 3])
 
 

@@ -66,9 +66,7 @@ def test_a_prompt_that_ends_with_the_question_is_scored(rng: torch.Generator) ->
     queries, keys = _case(rng, 4, 2, (6,))
     groups = (range(ROWS), range(ROWS, ROWS), range(ROWS - 1, ROWS))
 
-    scores = mixture_scores(
-        queries, keys, groups=groups, weights=_weights(rng, 4), scaling=SCALING
-    )
+    scores = mixture_scores(queries, keys, groups=groups, weights=_weights(rng, 4), scaling=SCALING)
 
     assert bool(scores.isfinite().all())
 

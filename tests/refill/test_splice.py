@@ -13,9 +13,7 @@ LAYERS, KV_HEADS, HEAD_DIM = 2, 3, 4
 def _block(tokens: int, seed: int) -> KVBlock:
     generator = torch.Generator().manual_seed(seed)
     shape = (LAYERS, KV_HEADS, tokens, HEAD_DIM)
-    return KVBlock(
-        torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
-    )
+    return KVBlock(torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
 
 
 def _rows(tensor: Tensor) -> list[Tensor]:
