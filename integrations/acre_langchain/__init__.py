@@ -1,0 +1,5 @@
+"""LangChain and LangGraph over refilled caches: retriever, answer chain, chat model, tool."""
+
+from acre_langchain.retriever import ACRERetriever
+
+__all__ = ["ACRERetriever"]
