@@ -1,5 +1,6 @@
 """LangChain and LangGraph over refilled caches: retriever, answer chain, chat model, tool."""
 
+from acre_langchain.chat import ChatACRE
 from acre_langchain.retriever import ACRERetriever
 
-__all__ = ["ACRERetriever"]
+__all__ = ["ACRERetriever", "ChatACRE"]

@@ -1,9 +1,18 @@
-"""LlamaIndex over refilled caches: query engine, retriever, synthesizer, and the local LLM."""
+"""LlamaIndex over refilled caches: index, query engine, retriever, synthesizer, local LLM."""
 
 from acre_llama_index.index import ACREIndex
+from acre_llama_index.ingestion import ACRETransform, ACREVectorStore
 from acre_llama_index.llm import ACRELLM
 from acre_llama_index.query_engine import ACREQueryEngine
 from acre_llama_index.retriever import ACRERetriever
 from acre_llama_index.synthesizer import ACRESynthesizer
 
-__all__ = ["ACRELLM", "ACREIndex", "ACREQueryEngine", "ACRERetriever", "ACRESynthesizer"]
+__all__ = [
+    "ACRELLM",
+    "ACREIndex",
+    "ACREQueryEngine",
+    "ACRERetriever",
+    "ACRESynthesizer",
+    "ACRETransform",
+    "ACREVectorStore",
+]

@@ -1,0 +1,169 @@
+"""`ChatACRE`: an engine's model as one of the framework's chat models."""
+
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForLLMRun,
+    CallbackManagerForLLMRun,
+)
+from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.chat_models import (
+    agenerate_from_stream,
+    generate_from_stream,
+)
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from pydantic import ConfigDict, Field
+
+from acre_langchain.answer_key import answer_key
+from acre_langchain.asking import Asked, AskSettings, ask
+from acre_langchain.candidates import MetadataFilter, Scope, candidates_in_scope
+from acre_langchain.chunks import spoken_chunks
+from acre_langchain.generation import Completion, complete
+from acre_langchain.messages import as_question, read_turns
+from acre_langchain.worker import worker_of
+from acre_rag import ACREEngine
+
+Choice = Sequence[str] | Literal["all"]
+
+
+class ChatACRE(BaseChatModel):
+    """Chats with an engine's model: on its own, or with stored documents in its memory.
+
+    With documents, the last message is the question, earlier ones are text before it, and system
+    messages replace the prompt's instructions; caches stay valid from one question to the next.
+    `response_metadata` then tells the `sources`, and what they cost as `usage`. Decoding is greedy.
+
+    Attributes:
+        engine: Holds the model, and answers from its caches.
+        documents: Ids to ask, or `"all"` that are stored; without any, the model chats by itself.
+        filter: Metadata that documents must have, or a function that tells from it.
+        refill_tokens: Most raw tokens to refill; `None` leaves it to the engine.
+        max_tokens: Longest answer.
+        stop: Words that end an answer.
+        temperature: 0, as decoding is greedy.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    engine: ACREEngine = Field(exclude=True, repr=False)
+    documents: Choice = ()
+    filter: MetadataFilter | None = Field(default=None, exclude=True)
+    refill_tokens: int | None = None
+    max_tokens: Annotated[int, Field(ge=1, strict=True)] = 256
+    stop: list[str] | None = None
+    temperature: Annotated[float, Field(ge=0, le=0)] = 0
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model that answers."""
+        return self.engine.reader.local.name
+
+    def with_documents(
+        self, documents: Choice = "all", *, filter: MetadataFilter | None = None
+    ) -> "ChatACRE":
+        """Make a model that has documents in its memory.
+
+        Args:
+            documents: Ids to ask, or `"all"` that are stored.
+            filter: Metadata that documents must have, or a function that tells from it.
+        """
+        return self.model_copy(update={"documents": documents, "filter": filter})
+
+    @property
+    def _llm_type(self) -> str:
+        return "acre"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {
+            "model_name": self.model_name,
+            "documents": self.documents if self.documents == "all" else list(self.documents),
+            "refill_tokens": self.refill_tokens,
+            "max_tokens": self.max_tokens,
+            "stop": self.stop,
+        }
+
+    def _get_llm_string(
+        self,
+        stop: list[str] | None = None,
+        **kwargs: Any,  # noqa: ANN401  # settings of one call
+    ) -> str:
+        """Name all that an answer depends on, for the framework's caches of answers."""
+        named = super()._get_llm_string(stop=stop, **kwargs)
+        return f"{named} {answer_key(self.engine, self._scope())}"
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,  # noqa: ANN401  # settings of one call
+    ) -> ChatResult:
+        return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,  # noqa: ANN401  # settings of one call
+    ) -> Iterator[ChatGenerationChunk]:
+        for chunk in self._chunks(messages, stop, kwargs.get("max_tokens")):
+            if run_manager:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,  # noqa: ANN401  # settings of one call
+    ) -> ChatResult:
+        return await agenerate_from_stream(self._astream(messages, stop, run_manager, **kwargs))
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,  # noqa: ANN401  # settings of one call
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        chunks = worker_of(self.engine).stream(
+            lambda: self._chunks(messages, stop, kwargs.get("max_tokens"))
+        )
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                if run_manager:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+    def _chunks(
+        self, messages: list[BaseMessage], stop: list[str] | None, max_tokens: int | None
+    ) -> Generator[ChatGenerationChunk, None, None]:
+        words = stop if stop is not None else self.stop or []
+        spoken = self._begin(messages, max_tokens or self.max_tokens)
+        yield from spoken_chunks(spoken, words, self.model_name)
+
+    def _begin(self, messages: list[BaseMessage], max_new_tokens: int) -> Asked | Completion:
+        turns = read_turns(messages)
+        scope = self._scope()
+        if scope is None:
+            return complete(self.engine, turns, max_new_tokens)
+        asked = as_question(turns)
+        settings = AskSettings(
+            refill_tokens=self.refill_tokens,
+            max_new_tokens=max_new_tokens,
+            instructions=asked.instructions,
+        )
+        candidates = candidates_in_scope(self.engine, scope)
+        return ask(self.engine, asked.question, candidates, settings)
+
+    def _scope(self) -> Scope | None:
+        if not self.documents:
+            return None
+        ids = None if self.documents == "all" else self.documents
+        return Scope(documents=ids, filter=self.filter)

@@ -1,0 +1,99 @@
+"""The framework's messages as plain turns, and a conversation as one question."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage
+
+from acre_rag import ACREError
+
+Role = Literal["system", "user", "assistant"]
+_ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What one side of a conversation said.
+
+    Attributes:
+        role: Who said it.
+        text: What they said.
+    """
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """A conversation as an engine is asked it.
+
+    Attributes:
+        question: What was said last, after what was said before it.
+        instructions: What the system said; `None` where it said nothing.
+    """
+
+    question: str
+    instructions: str | None
+
+
+def read_turns(messages: Sequence[BaseMessage]) -> list[Turn]:
+    """Read messages of plain text.
+
+    Raises:
+        ACREError: There are none, or one is of a kind that a text model has no turn for.
+    """
+    if not messages:
+        raise ACREError("the list of messages is empty; expected one or more: say something")
+    return [Turn(role=_role(message), text=_text(message)) for message in messages]
+
+
+def as_question(turns: Sequence[Turn]) -> Conversation:
+    """Turn a conversation into one question: history is ordinary text before it.
+
+    Raises:
+        ACREError: The last turn is the model's own.
+    """
+    spoken = [turn for turn in turns if turn.role != "system"]
+    told = "\n".join(turn.text for turn in turns if turn.role == "system")
+    if not spoken:
+        return Conversation(question=told, instructions=None)
+    *earlier, last = spoken
+    if last.role != "user":
+        raise ACREError(
+            "the last message is the model's own; expected a question to the documents: end "
+            "with a HumanMessage"
+        )
+    history = "".join(f"{turn.role.capitalize()}: {turn.text}\n" for turn in earlier)
+    return Conversation(question=history + last.text, instructions=told or None)
+
+
+def _role(message: BaseMessage) -> Role:
+    match message:
+        case AIMessage(tool_calls=[]):
+            return "assistant"
+        case HumanMessage():
+            return "user"
+        case SystemMessage():
+            return "system"
+        case ChatMessage(role=role) if role in _ROLES:
+            return _ROLES[role]
+    called = " that calls tools" if isinstance(message, AIMessage) else ""
+    raise ACREError(
+        f"a message is a {type(message).__name__}{called}; expected system, human and AI messages "
+        "of text: leave tools to an agent of another model, and give it an ACRETool"
+    )
+
+
+def _text(message: BaseMessage) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    for block in message.content:
+        kind = "text" if isinstance(block, str) else block.get("type")
+        if kind != "text":
+            raise ACREError(
+                f"a message holds a block of type {kind!r}; expected text alone: the model reads "
+                "nothing else"
+            )
+    return str(message.text)
