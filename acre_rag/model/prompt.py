@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from acre_rag.config import Prompt
-from acre_rag.errors import BudgetError, UnsupportedModelError
+from acre_rag.errors import BudgetError, ConfigError, UnsupportedModelError
 
 # Any text that no template changes will do; it marks where the documents go.
 _DOCUMENTS = "ACRE-DOCUMENTS-HERE"
@@ -43,6 +43,7 @@ class PromptFrame:
     Raises:
         UnsupportedModelError: The tokenizer gives no character offsets, or its chat template
             loses the user's text.
+        ConfigError: Nothing stands before the documents.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> None:
@@ -59,6 +60,11 @@ class PromptFrame:
         self._prompt = prompt
         before, self._after = self._render(prompt.introduction)
         self.prefix_ids: list[int] = self._encode_template(before)
+        if not self.prefix_ids:
+            raise ConfigError(
+                "nothing stands before the documents; expected a token or more, which every "
+                "window attends to: give the prompt an introduction"
+            )
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Encode text as text, with the characters of each token."""
