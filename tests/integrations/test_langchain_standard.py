@@ -1,21 +1,42 @@
 """LangChain's own suites of standard tests, none of them overridden."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from langchain_tests.integration_tests import RetrieversIntegrationTests
+from langchain_tests.integration_tests import (
+    ChatModelIntegrationTests,
+    RetrieversIntegrationTests,
+)
+from langchain_tests.unit_tests import ChatModelUnitTests
 
-from acre_langchain import ACRERetriever
-from acre_rag import ACREEngine
+from acre_langchain import ACRERetriever, ChatACRE
+from acre_rag import ACREEngine, LocalModel
+from tests.integrations.conftest import DRYER, FERRY
+from tests.tiny import tiny_adapter, tiny_settings
 
 QUESTION = "When does the ferry leave?"
 
 
-class TestRetriever(RetrieversIntegrationTests):
-    @pytest.fixture(autouse=True)
-    def _over_an_engine(self, engine: ACREEngine) -> None:
-        self.engine = engine
+@pytest.fixture(scope="module")
+def read_once(talker: LocalModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ACREEngine]:
+    """An engine that has read two documents, for suites that write nothing."""
+    store = tmp_path_factory.mktemp("langchain")
+    adapter = tiny_adapter(talker.model.config)
+    with ACREEngine(talker, adapter, store, tiny_settings()) as engine:
+        engine.ingest([FERRY, DRYER])
+        yield engine
 
+
+class _OverAnEngine:
+    engine: ACREEngine
+
+    @pytest.fixture(autouse=True)
+    def _take_the_engine(self, read_once: ACREEngine) -> None:
+        self.engine = read_once
+
+
+class TestRetriever(_OverAnEngine, RetrieversIntegrationTests):
     @property
     def retriever_constructor(self) -> type[ACRERetriever]:
         return ACRERetriever
@@ -27,3 +48,33 @@ class TestRetriever(RetrieversIntegrationTests):
     @property
     def retriever_query_example(self) -> str:
         return QUESTION
+
+
+class TestChatModelUnit(_OverAnEngine, ChatModelUnitTests):
+    @property
+    def chat_model_class(self) -> type[ChatACRE]:
+        return ChatACRE
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {"engine": self.engine}
+
+
+class TestChatModel(_OverAnEngine, ChatModelIntegrationTests):
+    @property
+    def chat_model_class(self) -> type[ChatACRE]:
+        return ChatACRE
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {"engine": self.engine, "max_tokens": 12}
+
+    @property
+    def supports_model_override(self) -> bool:
+        return False  # the engine has one model
+
+
+class TestChatModelWithDocuments(TestChatModel):
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return super().chat_model_params | {"documents": "all"}

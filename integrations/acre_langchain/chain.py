@@ -1,0 +1,176 @@
+"""`ACREAnswerChain`: a question in; documents, the answer's text and its costs out."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Annotated, Any
+
+from langchain_core.documents import Document
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
+from langchain_core.runnables.utils import AddableDict
+from pydantic import ConfigDict, Field
+
+from acre_langchain.asking import Asked, AskSettings, ask
+from acre_langchain.candidates import (
+    MetadataFilter,
+    Scope,
+    candidates_in_scope,
+    candidates_of,
+)
+from acre_langchain.refilling import ACREAnswer, ACRERefill
+from acre_rag import ACREEngine, ACREError
+
+Ask = Callable[[str], Asked]
+
+
+class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
+    """Answers questions from the caches of documents, refilled where the question looks.
+
+    Gives a dict of `context` (what was refilled, as documents, the best-scoring first), `answer`
+    and `usage`; a stream gives them in this order, the answer in pieces.
+
+    Attributes:
+        engine: Reads and answers.
+        retriever: Stands in front: the documents that its own come from are asked, from their
+            caches; what is not stored yet is read now. `None` asks the engine's documents.
+        documents: Without a retriever: ids to ask; `None` asks all that are stored.
+        filter: Without a retriever: metadata that documents must have, or a function that tells
+            from it.
+        refill_tokens: Most raw tokens to refill; `None` leaves it to the engine.
+        max_new_tokens: Longest answer.
+        instructions: Replaces the prompt's own.
+        stop: Words that end an answer.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    engine: ACREEngine = Field(exclude=True, repr=False)
+    retriever: Runnable[str, list[Document]] | None = None
+    documents: Sequence[str] | None = None
+    filter: MetadataFilter | None = Field(default=None, exclude=True)
+    refill_tokens: int | None = None
+    max_new_tokens: Annotated[int, Field(ge=1, strict=True)] = 64
+    instructions: str | None = None
+    stop: list[str] | None = None
+
+    def invoke(
+        self,
+        input: str,
+        config: RunnableConfig | None = None,
+        **kwargs: Any,  # noqa: ANN401  # the base class has it
+    ) -> dict[str, Any]:
+        """Answer a question."""
+        whole = AddableDict()
+        for part in self.stream(input, config, **kwargs):
+            whole += part
+        return dict(whole)
+
+    async def ainvoke(
+        self,
+        input: str,
+        config: RunnableConfig | None = None,
+        **kwargs: Any,  # noqa: ANN401  # the base class has it
+    ) -> dict[str, Any]:
+        """Answer a question in the engine's worker."""
+        whole = AddableDict()
+        async for part in self.astream(input, config, **kwargs):
+            whole += part
+        return dict(whole)
+
+    def stream(
+        self,
+        input: str,
+        config: RunnableConfig | None = None,
+        **kwargs: Any,  # noqa: ANN401  # the base class has it
+    ) -> Iterator[dict[str, Any]]:
+        """Answer a question as it is generated; closing this stops the model."""
+        yield from self.transform(iter([input]), config, **kwargs)
+
+    async def astream(
+        self,
+        input: str,
+        config: RunnableConfig | None = None,
+        **kwargs: Any,  # noqa: ANN401  # the base class has it
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Answer a question as the worker generates it; closing this stops the model."""
+
+        async def given() -> AsyncIterator[str]:
+            yield input
+
+        async for part in self.atransform(given(), config, **kwargs):
+            yield part
+
+    def transform(
+        self,
+        input: Iterator[str],
+        config: RunnableConfig | None = None,
+        **_unused: object,
+    ) -> Iterator[dict[str, Any]]:
+        """Answer a question that itself comes in pieces."""
+        yield from self._transform_stream_with_config(input, self._answer, config)
+
+    async def atransform(
+        self,
+        input: AsyncIterator[str],
+        config: RunnableConfig | None = None,
+        **_unused: object,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Answer a question that itself comes in pieces, in the engine's worker."""
+        async for part in self._atransform_stream_with_config(input, self._aanswer, config):
+            yield part
+
+    def _answer(self, pieces: Iterator[str], config: RunnableConfig) -> Iterator[dict[str, Any]]:
+        question = _joined(list(pieces))
+        found = self.retriever.invoke(question, config) if self.retriever is not None else None
+        refill = ACRERefill(engine=self.engine, ask=self._asking(found))
+        yield AddableDict(context=refill.invoke(question, config))
+        try:
+            for chunk in ACREAnswer(asked=refill.asked).stream(question, config, stop=self.stop):
+                if chunk.text:
+                    yield AddableDict(answer=str(chunk.text))
+        finally:
+            refill.asked.stream.close()
+        yield AddableDict(usage=refill.asked.usage())
+
+    async def _aanswer(
+        self, pieces: AsyncIterator[str], config: RunnableConfig
+    ) -> AsyncIterator[dict[str, Any]]:
+        question = _joined([piece async for piece in pieces])
+        found = None
+        if self.retriever is not None:
+            found = await self.retriever.ainvoke(question, config)
+        refill = ACRERefill(engine=self.engine, ask=self._asking(found))
+        yield AddableDict(context=await refill.ainvoke(question, config))
+        try:
+            answer = ACREAnswer(asked=refill.asked).astream(question, config, stop=self.stop)
+            async for chunk in answer:
+                if chunk.text:
+                    yield AddableDict(answer=str(chunk.text))
+        finally:
+            refill.asked.stop()
+        yield AddableDict(usage=refill.asked.usage())
+
+    def _asking(self, found: list[Document] | None) -> Ask:
+        settings = AskSettings(
+            refill_tokens=self.refill_tokens,
+            max_new_tokens=self.max_new_tokens,
+            instructions=self.instructions,
+        )
+
+        def asking(question: str) -> Asked:
+            if found is not None:
+                candidates = candidates_of(self.engine, found)
+            else:
+                scope = Scope(documents=self.documents, filter=self.filter)
+                candidates = candidates_in_scope(self.engine, scope)
+            return ask(self.engine, question, candidates, settings)
+
+        return asking
+
+
+def _joined(pieces: list[str]) -> str:
+    other = next((piece for piece in pieces if not isinstance(piece, str)), None)
+    if other is not None:
+        raise ACREError(
+            f"the question is a {type(other).__name__}; expected a string: pick it out first, as "
+            "in itemgetter('question') | chain"
+        )
+    return "".join(pieces)
