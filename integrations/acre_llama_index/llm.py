@@ -1,6 +1,7 @@
 """`ACRELLM`: an engine's model as one of the framework's ordinary LLMs."""
 
 from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing
 
 from llama_index.core.base.llms.generic_utils import (
     astream_completion_response_to_chat_response,
@@ -127,8 +128,9 @@ class ACRELLM(CustomLLM):
     async def _async_pieces(self, prompt: str, formatted: bool) -> AsyncGenerator[str, None]:
         work = worker_of(self._engine).begin(lambda: (None, self._pieces(prompt, formatted)))
         await work.head()
-        async for piece in work.pieces():
-            yield piece
+        async with aclosing(work.pieces()) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
 def _grow(pieces: Generator[str, None, None]) -> CompletionResponseGen:

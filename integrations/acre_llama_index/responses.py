@@ -1,6 +1,7 @@
 """Answers as the framework's responses: whole or streaming, sync or async."""
 
 from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing
 from typing import Any
 
 from llama_index.core.base.response.schema import (
@@ -57,14 +58,10 @@ class Answering:
             self._end()
 
     async def _async_pieces(self, work: AsyncText[Asking | None]) -> AsyncGenerator[str, None]:
-        pieces = work.pieces()
-        try:
+        async with aclosing(work.pieces()) as pieces:
             async for piece in pieces:
                 yield piece
-        except BaseException:
-            # The worker is still at the last token; what the answer cost is not known yet.
-            work.stop()
-            raise
+        # Stopped early, the worker may still be at its last piece: what it cost is not known.
         self._end()
 
     def _end(self) -> None:

@@ -134,7 +134,9 @@ class ACRESynthesizer(BaseSynthesizer):
         """Answer from texts, each found by its content or read now."""
         asking = ask_nodes(self.engine, query_str, _nodes(text_chunks), self.settings)
         response = self.respond(asking, query_str)
-        return response.response_gen if isinstance(response, StreamingResponse) else str(response)
+        if isinstance(response, StreamingResponse):
+            return response.response_gen
+        return response.response or ""
 
     async def aget_response(
         self, query_str: str, text_chunks: Sequence[str], **_unused: object
@@ -146,7 +148,7 @@ class ACRESynthesizer(BaseSynthesizer):
         response = await self.arespond(await work.head(), query_str, work)
         if isinstance(response, AsyncStreamingResponse):
             return response.response_gen
-        return str(response)
+        return response.response or ""
 
     def _get_prompts(self) -> PromptDictType:
         return {}

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -42,15 +43,16 @@ class _First(Generic[Head]):
 
 
 class AsyncText(Generic[Head]):
-    """Text that a worker generates, as asyncio sees it; made inside a running event loop.
+    """Text that a worker generates, for one reader, in whatever event loop that is.
 
     The worker goes on to the end unless it is stopped, so that an answer which nobody reads keeps
     the model for its own length and no longer.
     """
 
     def __init__(self, thread: ThreadPoolExecutor, start: Start[Head]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._items: asyncio.Queue[_First[Head] | str | None] = asyncio.Queue()
+        self._lock = threading.Lock()
+        self._items: deque[_First[Head] | str | None] = deque()
+        self._reader: asyncio.Future[None] | None = None
         self._stopped = threading.Event()
         self._work: Future[None] = thread.submit(self._run, start)
         self._work.add_done_callback(lambda _: self._hand_over(None))
@@ -58,7 +60,7 @@ class AsyncText(Generic[Head]):
     async def head(self) -> Head:
         """Wait for what is known before the text; call it once, first."""
         try:
-            item = await self._items.get()
+            item = await self._next()
         except asyncio.CancelledError:
             self.stop()
             raise
@@ -70,14 +72,14 @@ class AsyncText(Generic[Head]):
     async def pieces(self) -> AsyncGenerator[str, None]:
         """Give the text as it comes; closing this stops the model."""
         try:
-            while isinstance(item := await self._items.get(), str):
+            while isinstance(item := await self._next(), str):
                 yield item
             self._work.result()
         finally:
             self.stop()
 
     def stop(self) -> None:
-        """Stop the model after the token it is at."""
+        """Stop the model after the piece it is at."""
         self._stopped.set()
         self._work.cancel()
 
@@ -90,11 +92,30 @@ class AsyncText(Generic[Head]):
                     return
                 self._hand_over(piece)
 
+    async def _next(self) -> _First[Head] | str | None:
+        with self._lock:
+            if self._items:
+                return self._items.popleft()
+            self._reader = reader = asyncio.get_running_loop().create_future()
+        await reader
+        return self._items.popleft()
+
     def _hand_over(self, item: _First[Head] | str | None) -> None:
+        with self._lock:
+            self._items.append(item)
+            reader, self._reader = self._reader, None
+        if reader is None:
+            return
         try:
-            self._loop.call_soon_threadsafe(self._items.put_nowait, item)
-        except RuntimeError:  # the loop is closed: nobody listens any more
+            # An event loop may be blocked by one that runs inside it: the reader's own is woken.
+            reader.get_loop().call_soon_threadsafe(_wake, reader)
+        except RuntimeError:  # its loop is closed, and the reader gone with it
             self._stopped.set()
+
+
+def _wake(reader: "asyncio.Future[None]") -> None:
+    if not reader.done():
+        reader.set_result(None)
 
 
 _workers: WeakKeyDictionary[ACREEngine, Worker] = WeakKeyDictionary()

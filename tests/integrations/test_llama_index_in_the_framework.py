@@ -14,7 +14,12 @@ from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.postprocessor import SimilarityPostprocessor
-from llama_index.core.query_engine import RetrieverQueryEngine, RouterQueryEngine
+from llama_index.core.query_engine import (
+    RetrieverQueryEngine,
+    RouterQueryEngine,
+    SubQuestionQueryEngine,
+)
+from llama_index.core.question_gen.types import BaseQuestionGenerator, SubQuestion
 from llama_index.core.retrievers import QueryFusionRetriever
 from llama_index.core.schema import (
     NodeRelationship,
@@ -22,7 +27,7 @@ from llama_index.core.schema import (
     RelatedNodeInfo,
     TextNode,
 )
-from llama_index.core.tools import QueryEngineTool, RetrieverTool
+from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
 from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 
 from acre_llama_index import ACRELLM, ACREQueryEngine, ACRERetriever, ACRESynthesizer
@@ -199,6 +204,44 @@ def test_a_router_reaches_it(engine: ACREEngine) -> None:
     assert str(asyncio.run(router.aquery(QUESTION))) == str(response)
 
 
+class AskEachTool(BaseQuestionGenerator):
+    """Asks every tool the question as it is, as an LLM might."""
+
+    def _get_prompts(self) -> dict[str, object]:
+        return {}
+
+    def _update_prompts(self, prompts: dict[str, object]) -> None:
+        pass
+
+    def generate(self, tools: list[ToolMetadata], query: QueryBundle) -> list[SubQuestion]:
+        return [SubQuestion(sub_question=query.query_str, tool_name=tool.name) for tool in tools]
+
+    async def agenerate(self, tools: list[ToolMetadata], query: QueryBundle) -> list[SubQuestion]:
+        return self.generate(tools, query)
+
+
+@pytest.mark.parametrize("use_async", [False, True])
+def test_sub_questions_are_answered_and_put_together(engine: ACREEngine, use_async: bool) -> None:
+    tools = [
+        QueryEngineTool.from_defaults(
+            ACREQueryEngine(engine, documents=[name], max_new_tokens=3), name=name, description=name
+        )
+        for name in TEXTS
+    ]
+    whole = SubQuestionQueryEngine(
+        AskEachTool(),
+        ACRESynthesizer(engine, max_new_tokens=3),
+        tools,
+        verbose=False,
+        use_async=use_async,
+    )
+
+    response = whole.query(QUESTION)
+
+    assert str(response)
+    assert {n.node.ref_doc_id for n in response.source_nodes} >= set(TEXTS)
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_tool_keeps_answer_and_sources(engine: ACREEngine, streaming: bool) -> None:
     query_engine = ACREQueryEngine(engine, streaming=streaming, max_new_tokens=4)
@@ -208,7 +251,7 @@ def test_a_tool_keeps_answer_and_sources(engine: ACREEngine, streaming: bool) ->
 
     assert output.content.strip() == engine.ask(QUESTION, max_new_tokens=4).text
     assert output.raw_output.source_nodes
-    later = asyncio.run(ask_tool(tool)) if not streaming else output
+    later = asyncio.run(ask_tool(tool))
     assert later.content.strip() == output.content.strip()
 
 

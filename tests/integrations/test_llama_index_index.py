@@ -214,6 +214,20 @@ def test_split_documents_give_places_in_the_whole(empty_engine: ACREEngine) -> N
         assert FERRY.text[found.node.start_char_idx : found.node.end_char_idx] == found.node.text
 
 
+def test_the_best_places_of_split_documents_choose_parts_that_are_stored(
+    empty_engine: ACREEngine,
+) -> None:
+    splitter = SentenceSplitter(chunk_size=40, chunk_overlap=0)
+    whole = Document(doc_id="ferry", text=FERRY.text)
+    index = ACREIndex.from_documents([whole], engine=empty_engine, transformations=[splitter])
+    before = stored(index)
+
+    response = index.as_query_engine(similarity_top_k=1, max_new_tokens=2).query(QUESTION)
+
+    assert response.metadata["usage"]["encoded_tokens"] == 0
+    assert stored(index) == before
+
+
 def test_an_update_of_a_split_document_drops_its_old_parts(empty_engine: ACREEngine) -> None:
     splitter = SentenceSplitter(chunk_size=40, chunk_overlap=0)
     whole = Document(doc_id="ferry", text=FERRY.text)

@@ -208,6 +208,18 @@ def test_an_answer_that_nobody_reads_blocks_nobody(engine: ACREEngine) -> None:
     assert asyncio.run(ask_twice())
 
 
+def test_a_stream_may_be_read_in_another_event_loop(engine: ACREEngine) -> None:
+    whole = str(ACREQueryEngine(engine, max_new_tokens=9).query(QUESTION))
+    query_engine = ACREQueryEngine(engine, streaming=True, max_new_tokens=9)
+
+    async def read_inside() -> str:
+        # The framework reads it in a loop of its own, while this one stands still.
+        return str(await query_engine.aquery(QUESTION))
+
+    assert asyncio.run(read_inside()).strip() == whole
+    assert str(asyncio.run(query_engine.aquery(QUESTION))).strip() == whole
+
+
 def test_an_empty_store_is_reported_in_our_words(empty_engine: ACREEngine) -> None:
     query_engine = ACREQueryEngine(empty_engine)
 
