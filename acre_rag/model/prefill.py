@@ -104,7 +104,7 @@ def interleave_embeddings(twin: ReadingTwin, ids: Tensor, places: InterleavedRow
     return rows.index_copy(1, places.tokens, embedded)
 
 
-def prefill(
+def prefill(  # noqa: PLR0913  # what is read, and what it is read behind
     twin: ReadingTwin,
     ids: Tensor,
     *,
