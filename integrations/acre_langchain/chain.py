@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Annotated, Any
 
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.utils import AddableDict
@@ -58,10 +59,7 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         **kwargs: Any,  # noqa: ANN401  # the base class has it
     ) -> dict[str, Any]:
         """Answer a question."""
-        whole = AddableDict()
-        for part in self.stream(input, config, **kwargs):
-            whole += part
-        return dict(whole)
+        return _whole(list(self.stream(input, config, **kwargs)))
 
     async def ainvoke(
         self,
@@ -70,10 +68,7 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         **kwargs: Any,  # noqa: ANN401  # the base class has it
     ) -> dict[str, Any]:
         """Answer a question in the engine's worker."""
-        whole = AddableDict()
-        async for part in self.astream(input, config, **kwargs):
-            whole += part
-        return dict(whole)
+        return _whole([part async for part in self.astream(input, config, **kwargs)])
 
     def stream(
         self,
@@ -117,21 +112,28 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         async for part in self._atransform_stream_with_config(input, self._aanswer, config):
             yield part
 
-    def _answer(self, pieces: Iterator[str], config: RunnableConfig) -> Iterator[dict[str, Any]]:
+    def _answer(
+        self,
+        pieces: Iterator[str],
+        run_manager: CallbackManagerForChainRun,  # noqa: ARG002  # the configuration has it too
+        config: RunnableConfig,
+    ) -> Iterator[dict[str, Any]]:
         question = _joined(list(pieces))
         found = self.retriever.invoke(question, config) if self.retriever is not None else None
         refill = ACRERefill(engine=self.engine, ask=self._asking(found))
         yield AddableDict(context=refill.invoke(question, config))
         try:
             for chunk in ACREAnswer(asked=refill.asked).stream(question, config, stop=self.stop):
-                if chunk.text:
-                    yield AddableDict(answer=str(chunk.text))
+                yield AddableDict(answer=str(chunk.text))
         finally:
             refill.asked.stream.close()
         yield AddableDict(usage=refill.asked.usage())
 
     async def _aanswer(
-        self, pieces: AsyncIterator[str], config: RunnableConfig
+        self,
+        pieces: AsyncIterator[str],
+        run_manager: AsyncCallbackManagerForChainRun,  # noqa: ARG002
+        config: RunnableConfig,
     ) -> AsyncIterator[dict[str, Any]]:
         question = _joined([piece async for piece in pieces])
         found = None
@@ -142,8 +144,7 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         try:
             answer = ACREAnswer(asked=refill.asked).astream(question, config, stop=self.stop)
             async for chunk in answer:
-                if chunk.text:
-                    yield AddableDict(answer=str(chunk.text))
+                yield AddableDict(answer=str(chunk.text))
         finally:
             refill.asked.stop()
         yield AddableDict(usage=refill.asked.usage())
@@ -166,11 +167,23 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         return asking
 
 
-def _joined(pieces: list[str]) -> str:
-    other = next((piece for piece in pieces if not isinstance(piece, str)), None)
-    if other is not None:
-        raise ACREError(
-            f"the question is a {type(other).__name__}; expected a string: pick it out first, as "
-            "in itemgetter('question') | chain"
-        )
-    return "".join(pieces)
+def _whole(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Put the parts of a stream together."""
+    whole: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            whole[name] = whole[name] + value if name in whole else value
+    return whole
+
+
+def _joined(pieces: Sequence[object]) -> str:
+    """Put a question together."""
+    question = ""
+    for piece in pieces:
+        if not isinstance(piece, str):
+            raise ACREError(
+                f"the question is a {type(piece).__name__}; expected a string: pick it out "
+                "first, as in itemgetter('question') | chain"
+            )
+        question += piece
+    return question
