@@ -24,7 +24,7 @@ from acre_langchain.chunks import spoken_chunks
 from acre_langchain.generation import Completion, complete
 from acre_langchain.messages import as_question, read_turns
 from acre_langchain.worker import worker_of
-from acre_rag import ACREEngine
+from acre_rag import ACREEngine, ACREError
 
 Choice = Sequence[str] | Literal["all"]
 
@@ -145,7 +145,10 @@ class ChatACRE(BaseChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None, max_tokens: int | None
     ) -> Generator[ChatGenerationChunk, None, None]:
         words = stop if stop is not None else self.stop or []
-        spoken = self._begin(messages, max_tokens or self.max_tokens)
+        length = self.max_tokens if max_tokens is None else max_tokens
+        if length < 1:
+            raise ACREError(f"max_tokens is {length}; expected 1 or more: raise it")
+        spoken = self._begin(messages, length)
         yield from spoken_chunks(spoken, words, self.model_name)
 
     def _begin(self, messages: list[BaseMessage], max_new_tokens: int) -> Asked | Completion:

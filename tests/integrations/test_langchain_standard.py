@@ -7,10 +7,11 @@ import pytest
 from langchain_tests.integration_tests import (
     ChatModelIntegrationTests,
     RetrieversIntegrationTests,
+    ToolsIntegrationTests,
 )
-from langchain_tests.unit_tests import ChatModelUnitTests
+from langchain_tests.unit_tests import ChatModelUnitTests, ToolsUnitTests
 
-from acre_langchain import ACRERetriever, ChatACRE
+from acre_langchain import ACRERetriever, ACRETool, ChatACRE
 from acre_rag import ACREEngine, LocalModel
 from tests.integrations.conftest import DRYER, FERRY
 from tests.tiny import tiny_adapter, tiny_settings
@@ -78,3 +79,31 @@ class TestChatModelWithDocuments(TestChatModel):
     @property
     def chat_model_params(self) -> dict[str, Any]:
         return super().chat_model_params | {"documents": "all"}
+
+
+class TestToolUnit(_OverAnEngine, ToolsUnitTests):
+    @property
+    def tool_constructor(self) -> type[ACRETool]:
+        return ACRETool
+
+    @property
+    def tool_constructor_params(self) -> dict[str, Any]:
+        return {"engine": self.engine}
+
+    @property
+    def tool_invoke_params_example(self) -> dict[str, Any]:
+        return {"question": QUESTION}
+
+
+class TestTool(_OverAnEngine, ToolsIntegrationTests):
+    @property
+    def tool_constructor(self) -> type[ACRETool]:
+        return ACRETool
+
+    @property
+    def tool_constructor_params(self) -> dict[str, Any]:
+        return {"engine": self.engine}
+
+    @property
+    def tool_invoke_params_example(self) -> dict[str, Any]:
+        return {"question": QUESTION}

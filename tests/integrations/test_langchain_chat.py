@@ -1,0 +1,226 @@
+"""`ChatACRE` with and without documents in its memory."""
+
+import asyncio
+import time
+
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+
+from acre_langchain import ChatACRE
+from acre_rag import ACREEngine, ACREError, Document
+from tests.integrations.conftest import FERRY, decoding_threads
+
+QUESTION = "When does the ferry leave?"
+
+
+@pytest.fixture
+def chat(engine: ACREEngine) -> ChatACRE:
+    return ChatACRE(engine=engine, max_tokens=8)
+
+
+@pytest.fixture
+def reader(chat: ChatACRE) -> ChatACRE:
+    return chat.with_documents()
+
+
+def test_without_documents_it_is_the_model_itself(engine: ACREEngine, chat: ChatACRE) -> None:
+    local = engine.reader.local
+    messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Go on"}]
+    given = local.tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    made = local.model.generate(**given, max_new_tokens=8, do_sample=False)
+    theirs = local.tokenizer.decode(made[0, given["input_ids"].shape[1] :])
+
+    ours = chat.invoke([("system", "Be kind."), ("human", "Go on")])
+
+    assert ours.text == theirs.strip()
+    assert ours.usage_metadata == {
+        "input_tokens": given["input_ids"].shape[1],
+        "output_tokens": 8,
+        "total_tokens": given["input_ids"].shape[1] + 8,
+    }
+
+
+def test_with_documents_it_answers_as_the_engine_does(engine: ACREEngine, reader: ChatACRE) -> None:
+    theirs = engine.ask(QUESTION, max_new_tokens=8)
+
+    ours = reader.invoke(QUESTION)
+
+    assert ours.text == theirs.text
+    assert ours.response_metadata["usage"]["encoded_tokens"] == 0
+    assert [one["start"] for one in ours.response_metadata["sources"]] == [
+        source.start for source in theirs.sources
+    ]
+    cached = theirs.usage.landmarks + theirs.usage.refilled_tokens
+    assert ours.usage_metadata is not None
+    assert ours.usage_metadata["input_token_details"] == {"cache_read": cached}
+    assert ours.usage_metadata["input_tokens"] > cached
+
+
+def test_documents_may_be_named_and_filtered(engine: ACREEngine, chat: ChatACRE) -> None:
+    named = chat.with_documents(["dryer"]).invoke(QUESTION)
+    filtered = chat.with_documents(filter={"kind": "manual"}).invoke(QUESTION)
+
+    assert named.text == filtered.text == engine.ask(QUESTION, ["dryer"], max_new_tokens=8).text
+    assert {one["document"] for one in filtered.response_metadata["sources"]} == {"dryer"}
+
+
+def test_history_comes_before_the_question_and_the_system_instructs(
+    engine: ACREEngine, reader: ChatACRE
+) -> None:
+    ours = reader.invoke(
+        [
+            SystemMessage("Say it in Norse."),
+            HumanMessage("Does it float?"),
+            AIMessage("It does."),
+            HumanMessage([{"type": "text", "text": QUESTION}]),
+        ]
+    )
+    theirs = engine.ask(
+        f"User: Does it float?\nAssistant: It does.\n{QUESTION}",
+        max_new_tokens=8,
+        instructions="Say it in Norse.",
+    )
+
+    assert ours.text == theirs.text
+    assert ours.response_metadata["usage"]["encoded_tokens"] == 0
+
+
+def test_a_system_message_alone_is_answered(chat: ChatACRE, reader: ChatACRE) -> None:
+    for model in (chat, reader):
+        assert model.invoke([SystemMessage("Greet the passengers.")]).text
+
+
+@pytest.mark.parametrize("documents", [(), "all"])
+def test_streams_give_the_same_text_in_pieces(engine: ACREEngine, documents: object) -> None:
+    model = ChatACRE(engine=engine, max_tokens=8, documents=documents)
+    whole = model.invoke(QUESTION)
+
+    async def collect() -> list[str]:
+        return [chunk.text async for chunk in model.astream(QUESTION)]
+
+    pieces = [chunk.text for chunk in model.stream(QUESTION)]
+    assert len(pieces) > 5
+    assert "".join(pieces) == whole.text
+    assert asyncio.run(collect()) == pieces
+    assert asyncio.run(model.ainvoke(QUESTION)).usage_metadata == whole.usage_metadata
+
+
+def test_stop_words_and_length_may_be_given_with_the_question(reader: ChatACRE) -> None:
+    whole = reader.invoke(QUESTION).text
+    word = whole.split()[3]
+
+    assert reader.invoke(QUESTION, stop=[word]).text == whole[: whole.index(word)].strip()
+    assert len(reader.invoke(QUESTION, max_tokens=2).text) < len(whole)
+    assert reader.bind(stop=[word]).invoke(QUESTION).text == whole[: whole.index(word)].strip()
+
+
+def test_it_works_behind_a_prompt_and_before_a_parser(reader: ChatACRE) -> None:
+    prompt = ChatPromptTemplate.from_messages([("system", "Be {how}."), ("human", "{question}")])
+    chain = prompt | reader | StrOutputParser()
+
+    pieces = list(chain.stream({"how": "brief", "question": QUESTION}))
+
+    assert len(pieces) > 5
+
+
+def test_callbacks_count_its_tokens(reader: ChatACRE) -> None:
+    counted = UsageMetadataCallbackHandler()
+
+    answer = reader.invoke(QUESTION, {"callbacks": [counted]})
+
+    assert counted.usage_metadata == {"talker": answer.usage_metadata}
+
+
+def test_cached_answers_are_those_of_the_same_documents(engine: ACREEngine) -> None:
+    answers = InMemoryCache()
+
+    def text(**settings: object) -> str:
+        return ChatACRE(engine=engine, cache=answers, **settings).invoke(QUESTION).text
+
+    before = text(documents=["ferry"], max_tokens=8)
+    assert text(documents=["ferry"], max_tokens=8) == before
+    assert len(answers._cache) == 1
+    text(documents=["dryer"], max_tokens=8)
+    text(documents=["ferry"], max_tokens=2)
+    text(documents=["ferry"], max_tokens=8, refill_tokens=12)
+    text(max_tokens=8)
+    assert len(answers._cache) == 5
+    engine.ingest([Document(id="ferry", text=FERRY.text[: len(FERRY.text) // 2])])
+    text(documents=["ferry"], max_tokens=8)
+    assert len(answers._cache) == 6
+
+
+@pytest.mark.parametrize("documents", [(), "all"])
+def test_cancelling_frees_the_model(engine: ACREEngine, documents: object) -> None:
+    endless = ChatACRE(engine=engine, max_tokens=3000, documents=documents)
+    brief = ChatACRE(engine=engine, max_tokens=2)
+
+    async def cancel_and_ask() -> float:
+        task = asyncio.create_task(endless.ainvoke("Go on"))
+        while documents and not decoding_threads():
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        begun = time.perf_counter()
+        assert (await brief.ainvoke(QUESTION)).text
+        return time.perf_counter() - begun
+
+    assert asyncio.run(cancel_and_ask()) < 2  # 3,000 tokens take far longer
+
+
+REFUSED: list[tuple[list[BaseMessage], str]] = [
+    ([], "the list of messages is empty"),
+    ([ToolMessage("nine", tool_call_id="1")], "a message is a ToolMessage; expected"),
+    ([ChatMessage("hi", role="critic")], "a message is a ChatMessage; expected"),
+    (
+        [AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "1"}])],
+        "an? .*AIMessage that calls tools; expected",
+    ),
+    (
+        [HumanMessage([{"type": "image", "url": "https://example.com/ferry.png"}])],
+        "a block of type 'image'; expected text alone",
+    ),
+]
+
+
+@pytest.mark.parametrize(("messages", "words"), REFUSED)
+@pytest.mark.parametrize("documents", [(), "all"])
+def test_what_it_cannot_read_is_refused_in_our_words(
+    engine: ACREEngine, documents: object, messages: list[BaseMessage], words: str
+) -> None:
+    model = ChatACRE(engine=engine, documents=documents)
+
+    with pytest.raises(ACREError, match=words):
+        model.invoke(messages)
+    with pytest.raises(ACREError, match=words):
+        asyncio.run(model.ainvoke(messages))
+
+
+def test_a_conversation_that_ends_with_the_model_asks_nothing(reader: ChatACRE) -> None:
+    with pytest.raises(ACREError, match="end with a HumanMessage"):
+        reader.invoke([HumanMessage("Hi"), AIMessage("Hello")])
+
+
+def test_bad_settings_are_refused(engine: ACREEngine) -> None:
+    for bad in ({"temperature": 0.7}, {"max_tokens": 0}, {"documents": "ferry"}):
+        with pytest.raises(ValueError, match="validation error"):
+            ChatACRE(engine=engine, **bad)
+    with pytest.raises(ACREError, match="lower max_tokens"):
+        ChatACRE(engine=engine, max_tokens=5000).invoke("hi")
+    with pytest.raises(ACREError, match="max_tokens is 0; expected 1 or more"):
+        ChatACRE(engine=engine).invoke("hi", max_tokens=0)
