@@ -51,6 +51,14 @@ class DirectoryStore:
         self._lock_seconds = lock_seconds
         self._swept: set[Path] = set()
         self.url = str(self._path)
+        try:
+            self.url.encode()
+        except UnicodeEncodeError as error:
+            # PyTorch maps files by names in UTF-8 alone.
+            raise StoreError(
+                f"found a store path that is not UTF-8, {self.url!r}; expected one that is: "
+                "rename the directory"
+            ) from error
         with explained("open", self._path):
             if self._path.exists() and not self._path.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))

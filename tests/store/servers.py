@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as ConnectionLostError
+from redis.retry import Retry
 
 
 def free_port() -> int:
@@ -47,7 +49,7 @@ class Server:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
         deadline = time.monotonic() + 20
-        with Redis(port=self.port) as client:
+        with Redis(port=self.port, retry=Retry(NoBackoff(), 0)) as client:
             while True:
                 assert self.process.poll() is None, self._log.read_text()
                 assert time.monotonic() < deadline, self._log.read_text()

@@ -197,6 +197,11 @@ def test_a_value_that_may_not_be_read_is_reported() -> None:
                 assert not isinstance(caught.value, DamagedCacheError)
 
 
+def test_a_path_that_pytorch_could_not_open_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="rename the directory"):
+        DirectoryStore(tmp_path / "caf\udce9")
+
+
 def test_open_views_hold_no_file_descriptors(store: DirectoryStore) -> None:
     with store.writer(SPACE, "a", OLD) as writer:
         for number in range(40):

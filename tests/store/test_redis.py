@@ -451,10 +451,10 @@ def test_the_lock_of_a_dead_writer_expires(redis_server: Server, client: Redis) 
 
 
 def test_a_live_writer_keeps_its_lock_beyond_its_lease(redis_server: Server, client: Redis) -> None:
-    store = RedisStore(redis_server.url, lock_seconds=0.1, lease_seconds=0.4)
+    store = RedisStore(redis_server.url, lock_seconds=0.1, lease_seconds=0.8)
 
     with store.writer(SPACE, "a", OLD) as writer:
-        deadline = time.monotonic() + 1.2
+        deadline = time.monotonic() + 1.7
         while time.monotonic() < deadline:
             assert client.pttl(key("lock")) > 0
             time.sleep(0.02)
