@@ -1,0 +1,42 @@
+"""The engine's refilled cache against one masked forward over all documents that were asked."""
+
+import torch
+
+from acre_rag.model.decode import rotated_cache
+from tests.conftest import MakeEngine
+from tests.engine.texts import ALL, QUESTION
+from tests.reference import forward
+from tests.reference.rows import Rows
+
+
+def test_several_documents_are_spliced_as_the_masked_forward_sees_them(
+    make_engine: MakeEngine,
+) -> None:
+    engine = make_engine()
+    engine.ingest(ALL)
+    reader, config = engine.reader, engine.config
+    names = [document.id for document in reversed(ALL)]
+
+    asked = engine._ask(QUESTION, names, 30)
+    refilled = engine._questioner.refill(asked)
+    with torch.inference_mode():
+        cache = rotated_cache(reader.local, reader.twin, refilled.cache)
+        ours = reader.local.model(torch.tensor([asked.rows.ids]), past_key_values=cache).logits[0]
+
+    rows = Rows(reader.frame.prefix_ids)
+    read = [
+        rows.document(
+            reader.frame.encode_with_offsets(document.text)[0],
+            interval=config.interval_tokens,
+            window=config.window_tokens,
+            segment=config.segment_tokens,
+            memory="landmarks",
+        )
+        for document in reversed(ALL)
+    ]
+    chosen = [set(asked.chosen(number)) for number in range(len(ALL))]
+    assert sum(bool(intervals) for intervals in chosen) > 1
+    answering = rows.follow(rows.spliced(read, chosen), asked.rows.ids)
+    theirs = forward.run(reader.local.model, rows.rows, reader.twin.adapter)
+    expected = theirs.logits[[numbers[0] for numbers, _ in answering]]
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
