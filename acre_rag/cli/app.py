@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from acre_rag import __version__
+from acre_rag.cli.eval import evaluate
 from acre_rag.cli.failures import CommandGroup, say_unexpected
 from acre_rag.cli.gate import convert, verify
 from acre_rag.cli.ingest import ingest
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 for command in (ingest, ask, chat, documents, inspect, delete, verify, convert):
     app.command()(command)
+app.command("eval")(evaluate)
 
 
 def _show_version(wanted: bool) -> None:  # typer calls it so

@@ -1,0 +1,1 @@
+"""Measures answers against every baseline: one frozen model, one prompt, one way of decoding."""

@@ -1,0 +1,87 @@
+"""What a method gives the model for one question, and what of the document that shows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from acre_rag.cache import KVBlock
+from acre_rag.evaluate.dataset import Question, Span
+from acre_rag.evaluate.documents import OpenDocument
+from acre_rag.model.batched import RememberedPrompt
+from acre_rag.model.reading import ReadingTwin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A prompt, and where in the document its raw tokens are from.
+
+    Attributes:
+        remembered: Memory and token ids.
+        spans: Characters of the document that are there as raw tokens, rising; `None` where each
+            head sees others.
+        refilled_tokens: Raw tokens of the document.
+        cut: Whether the document was cut in the middle, its context being too short.
+    """
+
+    remembered: RememberedPrompt
+    spans: tuple[Span, ...] | None
+    refilled_tokens: int
+    cut: bool = False
+
+
+class Method(Protocol):
+    """A way to bring a document and a question before the model."""
+
+    @property
+    def name(self) -> str:
+        """Name in the results."""
+        ...
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether the budget makes a difference."""
+        ...
+
+    def prompts(self, opened: OpenDocument, budget: int) -> list[Prompt | None]:
+        """Make a prompt for each question; `None` for one that the method cannot be asked."""
+        ...
+
+
+def remembered(twin: ReadingTwin, block: KVBlock, ids: list[int]) -> RememberedPrompt:
+    """Rotate a block, not rotated, to positions 0 and up, and put ids behind it."""
+    with torch.inference_mode():
+        memory = twin.remember(block.keys[:, None], block.values[:, None])
+    return RememberedPrompt(keys=memory.keys[:, 0], values=memory.values[:, 0], ids=ids)
+
+
+def joined(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Join spans, rising, that touch or overlap."""
+    runs: list[Span] = []
+    for start, end in spans:
+        if runs and start <= runs[-1][1]:
+            runs[-1] = (runs[-1][0], max(end, runs[-1][1]))
+        else:
+            runs.append((start, end))
+    return tuple(runs)
+
+
+def recalls_evidence(question: Question, spans: Sequence[Span] | None) -> bool | None:
+    """Tell whether one whole gold occurrence is in sight; `None` where that cannot be told."""
+    if spans is None or not question.occurrences:
+        return None
+    return any(
+        start <= first and last <= end
+        for first, last in question.occurrences
+        for start, end in spans
+    )
+
+
+def touching(spans: Sequence[Span], starts: np.ndarray, ends: np.ndarray) -> list[int]:
+    """Find the intervals that share a character with any span, rising."""
+    hit = np.zeros(len(starts), dtype=bool)
+    for first, last in spans:
+        hit |= (starts < last) & (ends > first)
+    return [int(place) for place in hit.nonzero()[0]]

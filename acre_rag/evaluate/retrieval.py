@@ -1,0 +1,133 @@
+"""The methods that retrieve: chunks of the text before the question, chosen by words or vectors."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acre_rag.errors import ConfigError
+from acre_rag.evaluate.documents import OpenDocument
+from acre_rag.evaluate.prompts import Prompt, joined, remembered
+from acre_rag.model.sentences import SentenceEncoder
+from acre_rag.text.layout import Layout
+from acre_rag.text.tokens import interval_characters
+
+CHUNK_TOKENS = 64
+
+Rank = Callable[[str], NDArray[np.float64]]
+"""Scores every chunk for a question."""
+
+Index = Callable[[Sequence[str]], Rank]
+"""Makes chunks ready to be ranked."""
+
+
+@dataclass(slots=True)
+class Retrieval:
+    """Puts the best chunks before the question, in the order of the document.
+
+    Attributes:
+        name: Name of the method.
+        index: Makes chunks ready to be ranked.
+        chunk_tokens: Tokens of a chunk.
+    """
+
+    name: str
+    index: Index
+    chunk_tokens: int = CHUNK_TOKENS
+    budgeted: bool = True
+    _of: OpenDocument | None = field(default=None, init=False)
+    _rank: Rank | None = field(default=None, init=False)
+
+    def prompts(self, opened: OpenDocument, budget: int) -> list[Prompt | None]:
+        """Make a prompt for each question.
+
+        Raises:
+            ConfigError: Not one chunk fits the budget.
+        """
+        if budget < self.chunk_tokens:
+            raise ConfigError(
+                f"a budget of {budget} tokens has no room for a chunk of {self.chunk_tokens}; "
+                "expected room for one or more: raise the budget, or lower chunk_tokens"
+            )
+        tokens = opened.document.tokens
+        # A chunk is to retrieval what an interval is to a refill.
+        layout = Layout(
+            tokens=len(tokens.ids),
+            interval_tokens=self.chunk_tokens,
+            window_tokens=self.chunk_tokens,
+            segment_tokens=self.chunk_tokens,
+        )
+        starts, ends = interval_characters(tokens, layout)
+        texts = [opened.document.text[a:b] for a, b in zip(starts, ends, strict=True)]
+        if self._of is not opened or self._rank is None:
+            self._of, self._rank = opened, self.index(texts)
+        frame, twin = opened.reader.frame, opened.reader.twin
+        between = frame.encode_with_offsets("\n")[0]
+        prefix = remembered(twin, opened.reader.prefix, [])
+        found: list[Prompt | None] = []
+        for question, rows in zip(opened.document.questions, opened.rows, strict=True):
+            ranked = np.argsort(-self._rank(question.text), kind="stable")
+            chosen = sorted(ranked[: budget // self.chunk_tokens].tolist())
+            parts = [tokens.ids[_slice(layout, chunk)].tolist() for chunk in chosen]
+            ids = parts[0]
+            for (before, after), part in zip(pairwise(chosen), parts[1:], strict=True):
+                ids = ids + ([] if before + 1 == after else between) + part
+            found.append(
+                Prompt(
+                    remembered=type(prefix)(
+                        keys=prefix.keys, values=prefix.values, ids=ids + rows.ids
+                    ),
+                    spans=joined([(int(starts[c]), int(ends[c])) for c in chosen]),
+                    refilled_tokens=sum(map(len, parts)),
+                )
+            )
+        return found
+
+
+def bm25_index(chunks: Sequence[str]) -> Rank:
+    """Index chunks by their words.
+
+    Raises:
+        ConfigError: The library for it is not installed.
+    """
+    try:
+        import bm25s
+    except ImportError as error:
+        raise ConfigError(
+            "rag-bm25 found no bm25s; expected the evaluate extra: run "
+            "pip install 'acre-rag[evaluate]', or leave the method out"
+        ) from error
+    words = bm25s.tokenize(list(chunks), return_ids=False, show_progress=False)
+    index = bm25s.BM25()
+    if any(words):
+        index.index(words, show_progress=False)
+
+    def rank(question: str) -> NDArray[np.float64]:
+        asked = bm25s.tokenize([question], return_ids=False, show_progress=False)[0]
+        if not asked or not any(words):
+            return np.zeros(len(chunks))
+        return np.asarray(index.get_scores(asked), dtype=np.float64)
+
+    return rank
+
+
+def dense_index(encoder: SentenceEncoder) -> Index:
+    """Index chunks by vectors of a sentence model."""
+
+    def index(chunks: Sequence[str]) -> Rank:
+        vectors = encoder.encode(chunks)
+
+        def rank(question: str) -> NDArray[np.float64]:
+            scores = vectors @ encoder.encode([question])[0]
+            return scores.cpu().double().numpy()
+
+        return rank
+
+    return index
+
+
+def _slice(layout: Layout, chunk: int) -> slice:
+    span = layout.interval_tokens_of(chunk)
+    return slice(span.start, span.stop)

@@ -1,0 +1,162 @@
+"""One evaluation: every method over the same documents and questions, by budget."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from acre_rag.evaluate.answering import AnswerQueue, default_batch_tokens
+from acre_rag.evaluate.composing import ComposedDocument
+from acre_rag.evaluate.dataset import Question
+from acre_rag.evaluate.documents import OpenDocument
+from acre_rag.evaluate.methods import Readers
+from acre_rag.evaluate.metrics import has_long_answers, scores
+from acre_rag.evaluate.prompts import Method, Prompt, recalls_evidence
+from acre_rag.evaluate.timing import Timer
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """One question and what one method made of it.
+
+    Attributes:
+        document: Id of the document.
+        question: What was asked.
+        method: Name of the method.
+        budget: Refilled tokens asked for; 0 where the budget makes no difference.
+        refilled_tokens: Raw tokens of the document that the model saw.
+        cache_tokens: Tokens before the question's own, prefix and landmarks included.
+        recalled: Whether a gold occurrence was among them; `None` where that cannot be told.
+        cut: Whether the document was cut in the middle.
+        answer: What the model said.
+        scores: Measures of the answer.
+    """
+
+    document: str
+    question: Question
+    method: str
+    budget: int
+    refilled_tokens: int
+    cache_tokens: int
+    recalled: bool | None
+    cut: bool
+    answer: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Documents, methods and settings of one evaluation.
+
+    Attributes:
+        readers: The frozen model.
+        documents: Composed, with the questions drawn.
+        methods: In the order of the results.
+        budgets: Refilled tokens, one or more.
+        max_new_tokens: Longest answer.
+        instructions: Follow each question in place of the prompt's own.
+        batch_tokens: Most tokens of a batch; `None` takes what suits the device.
+        timed_questions: Questions to time for each method; 0 times none.
+    """
+
+    readers: Readers
+    documents: Sequence[ComposedDocument]
+    methods: Sequence[Method]
+    budgets: Sequence[int]
+    max_new_tokens: int = 32
+    instructions: str | None = None
+    batch_tokens: int | None = None
+    timed_questions: int = 8
+
+    def rows(self, on_progress: Progress | None = None) -> list[Row]:
+        """Answer every question with every method and budget."""
+        rows: list[Row] = []
+        queues = {way: self._queue() for way in self._ways()}
+        long = has_long_answers([q for d in self.documents for q in d.questions])
+        # Filling a batch across documents is worth it where a batch costs little more than one.
+        gathers = self.readers.free.local.device.type == "cuda"
+        for number, document in enumerate(self.documents):
+            opened = self._open(document)
+            for (index, budget), queue in queues.items():
+                method = self.methods[index]
+                made = zip(document.questions, method.prompts(opened, budget), strict=True)
+                for question, prompt in made:
+                    if prompt is None:
+                        continue
+                    row = _row(document, question, prompt, method, budget)
+                    rows.append(row)
+                    queue.add(prompt, _Receiver(row, long=long))
+                if not gathers:
+                    queue.flush()
+            if on_progress is not None:
+                on_progress(document.id, number + 1, len(self.documents))
+        for queue in queues.values():
+            queue.flush()
+        return rows
+
+    def first_token_ms(self) -> dict[str, float]:
+        """Time each method on the document with most questions, at the first budget."""
+        if not self.timed_questions:
+            return {}
+        document = max(self.documents, key=lambda one: len(one.questions))
+        timed = replace(document, questions=document.questions[: self.timed_questions])
+        timer = Timer(
+            readers=self.readers,
+            opened=self._open(timed),
+            budget=self.budgets[0],
+            instructions=self.instructions,
+        )
+        found = {method.name: timer.first_token_ms(method) for method in self.methods}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _ways(self) -> list[tuple[int, int]]:
+        """Methods by place, with each budget that makes a difference to them."""
+        return [
+            (index, budget)
+            for index, method in enumerate(self.methods)
+            for budget in (self.budgets if method.budgeted else (0,))
+        ]
+
+    def _open(self, document: ComposedDocument) -> OpenDocument:
+        return OpenDocument(
+            document,
+            free=self.readers.free,
+            trained=self.readers.trained,
+            max_new_tokens=self.max_new_tokens,
+            instructions=self.instructions,
+        )
+
+    def _queue(self) -> AnswerQueue:
+        local = self.readers.free.local
+        batch_tokens = self.batch_tokens or default_batch_tokens(local.device)
+        return AnswerQueue(local, self.max_new_tokens, batch_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class _Receiver:
+    """Writes an answer into its row when it comes."""
+
+    row: Row
+    long: bool
+
+    def __call__(self, answer: str) -> None:
+        self.row.answer = answer
+        self.row.scores = scores(answer, self.row.question, long=self.long)
+
+
+def _row(
+    document: ComposedDocument, question: Question, prompt: Prompt, method: Method, budget: int
+) -> Row:
+    question_tokens = len(prompt.remembered.ids)
+    if method.name.startswith("rag"):
+        question_tokens -= prompt.refilled_tokens  # its chunks are text before the question
+    return Row(
+        document=document.id,
+        question=question,
+        method=method.name,
+        budget=budget,
+        refilled_tokens=prompt.refilled_tokens,
+        cache_tokens=prompt.remembered.tokens - question_tokens,
+        recalled=recalls_evidence(question, prompt.spans),
+        cut=prompt.cut,
+    )
