@@ -4,8 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from acre_llama_index import ACREQueryEngine
-
+    from acre_llama_index import ACREIndex, ACREQueryEngine
     from acre_rag.answer import Answer, Ingested, Retrieval, Source, StoredDocument
     from acre_rag.config import ACREConfig, Prompt
     from acre_rag.engine import ACREEngine, AnswerStream
@@ -19,6 +18,7 @@ __all__ = [
     "ACREConfig",
     "ACREEngine",
     "ACREError",
+    "ACREIndex",
     "ACREQueryEngine",
     "Answer",
     "AnswerStream",
@@ -35,6 +35,7 @@ _HOMES = {
     "ACREConfig": "acre_rag.config",
     "ACREEngine": "acre_rag.engine",
     "ACREError": "acre_rag.errors",
+    "ACREIndex": "acre_llama_index",
     "ACREQueryEngine": "acre_llama_index",
     "Answer": "acre_rag.answer",
     "AnswerStream": "acre_rag.engine",

@@ -19,6 +19,7 @@ from acre_rag.model.local import LocalModel
 from acre_rag.model.reader import DocumentReader
 from acre_rag.store.archive import CacheArchive
 from acre_rag.store.location import open_store
+from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore
 from acre_rag.text.document import Document
 
@@ -166,9 +167,13 @@ class ACREEngine:
         """Remove a document from the store; was it there?"""
         return self._archive.delete(document_id)
 
-    def documents(self) -> Iterator[StoredDocument]:
-        """List what is stored for this model and these settings."""
-        for manifest in self._archive.manifests():
+    def documents(self, ids: Sequence[str] | None = None) -> Iterator[StoredDocument]:
+        """List what is stored for this model and these settings.
+
+        Args:
+            ids: Documents to look up, those that are not stored being left out; `None` lists all.
+        """
+        for manifest in self._archive.manifests() if ids is None else self._stored(ids):
             yield StoredDocument(
                 id=manifest.document_id,
                 tokens=manifest.tokens,
@@ -212,6 +217,12 @@ class ACREEngine:
             refill_tokens=refill_tokens,
             started=started,
         )
+
+    def _stored(self, ids: Sequence[str]) -> Iterator[Manifest]:
+        for document_id in dict.fromkeys(ids):
+            manifest = self._archive.load_manifest(document_id)
+            if manifest is not None:
+                yield manifest
 
     def _nothing_stored(self) -> DocumentNotFoundError:
         others = [space for space in self.store.spaces() if space != self._archive.space]

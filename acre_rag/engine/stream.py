@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator
 
 import torch
 
-from acre_rag.answer import Answer, Seconds, Source
+from acre_rag.answer import Answer, Seconds, Source, Usage
 from acre_rag.engine.question import Asked, Refilled
 from acre_rag.model.decode import decode, rotated_cache
 from acre_rag.model.reader import DocumentReader
@@ -16,12 +16,14 @@ class AnswerStream:
 
     Attributes:
         sources: What was refilled, known before the first word.
+        usage: What that cost, known as soon.
     """
 
     def __init__(
         self, reader: DocumentReader, asked: Asked, refilled: Refilled, max_new_tokens: int
     ) -> None:
         self.sources: tuple[Source, ...] = asked.sources()
+        self.usage: Usage = asked.usage(refilled.landmarks)
         self._asked = asked
         self._refilled = refilled
         self._pieces: list[str] = []
@@ -42,7 +44,7 @@ class AnswerStream:
         return Answer(
             text="".join(self._pieces).strip(),
             sources=self.sources,
-            usage=asked.usage(self._refilled.landmarks),
+            usage=self.usage,
             seconds=Seconds(
                 load=asked.loaded - started,
                 select=asked.selected - asked.loaded,

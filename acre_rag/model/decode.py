@@ -104,6 +104,8 @@ def _greedy(local: LocalModel, max_new_tokens: int) -> GenerationConfig:
         top_p=1.0,
         top_k=50,
         repetition_penalty=1.0,
+        num_beams=1,
+        no_repeat_ngram_size=0,
     )
 
 

@@ -58,9 +58,9 @@ def plan_budget(
             available=max(free_tokens, 0),
         )
     if refill_tokens is None:
-        # What a short document cannot fill is left to the landmarks of others.
-        wished = min(max(document_tokens // 4, LEAST_REFILL), MOST_REFILL, document_tokens)
-        refill_tokens = min(wished, room)
+        refill_tokens = min(max(document_tokens // 4, LEAST_REFILL), MOST_REFILL, room)
+    # What short documents cannot fill is left to the landmarks of others.
+    refill_tokens = min(refill_tokens, document_tokens)
     kept = []
     left = free_tokens - refill_tokens
     for segment in ranked:
