@@ -7,7 +7,8 @@ import acre_rag
 
 NAMES = [
     "ACREConfig", "ACREEngine", "ACREError", "ACREIndex", "ACREQueryEngine", "Answer",
-    "AnswerStream", "Document", "Ingested", "LocalModel", "Prompt", "Retrieval", "Source", "StoredDocument",
+    "AnswerStream", "Document", "Ingested", "LocalModel", "Prompt", "Retrieval", "Source",
+    "StoredDocument",
 ]  # fmt: skip
 
 

@@ -57,7 +57,7 @@ class Candidates:
 
 def candidates_in_scope(engine: ACREEngine, scope: Scope) -> Candidates:
     """Find the documents that a user has chosen; those that have a node are stored if need be."""
-    metadata = _stored_metadata(engine)
+    metadata = _stored_metadata(engine, scope.documents)
     encoded = 0
     if scope.documents is not None:
         ids: list[str] | None = list(scope.documents)
@@ -85,7 +85,8 @@ def candidates_of_nodes(engine: ACREEngine, nodes: Sequence[NodeWithScore]) -> C
     A node stands for its document where the engine has that, else for its own text. Nodes
     without text are left out.
     """
-    metadata = _stored_metadata(engine)
+    asked = [name for found in nodes for name in (*_names(found.node), _own_id(found.node))]
+    metadata = _stored_metadata(engine, asked)
     ids: dict[str, None] = {}
     origins: dict[str, BaseNode] = {}
     encoded = 0
@@ -123,6 +124,10 @@ def as_document(document_id: str, node: BaseNode) -> Document:
     return Document(id=document_id, text=text, metadata=node.metadata)
 
 
+def _own_id(node: BaseNode) -> str:
+    return content_id(node.get_content(MetadataMode.NONE))
+
+
 def content_id(text: str) -> str:
     """Name a text by its content alone, so that the same text is read once."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -133,5 +138,7 @@ def _read(engine: ACREEngine, document: Document) -> int:
     return sum(one.encoded_tokens for one in engine.ingest([document]))
 
 
-def _stored_metadata(engine: ACREEngine) -> dict[str, Mapping[str, object]]:
-    return {document.id: document.metadata for document in engine.documents()}
+def _stored_metadata(
+    engine: ACREEngine, ids: Sequence[str] | None
+) -> dict[str, Mapping[str, object]]:
+    return {document.id: document.metadata for document in engine.documents(ids)}
