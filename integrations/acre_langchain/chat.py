@@ -70,7 +70,7 @@ class ChatACRE(BaseChatModel):
             documents: Ids to ask, or `"all"` that are stored.
             filter: Metadata that documents must have, or a function that tells from it.
         """
-        return self.model_copy(update={"documents": documents, "filter": filter})
+        return ChatACRE(**{**self.__dict__, "documents": documents, "filter": filter})
 
     @property
     def _llm_type(self) -> str:

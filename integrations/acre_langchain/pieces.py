@@ -29,9 +29,10 @@ def until_stop(
     with closing(pieces):
         for piece in pieces:
             held += piece
-            ends = [place for word in words if (place := held.find(word)) >= 0]
-            if ends:
-                held = held[: min(ends)]
+            found = [(at + len(word), at) for word in words if (at := held.find(word)) >= 0]
+            if found:
+                # The word that is complete first counts, so that pieces make no difference.
+                held = held[: min(found)[1]]
                 break
             kept = max((_beginning(held, word) for word in words), default=0)
             shown, held = held[: len(held) - kept], held[len(held) - kept :]

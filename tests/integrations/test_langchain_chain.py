@@ -240,6 +240,33 @@ def test_leaving_an_async_stream_frees_the_model(engine: ACREEngine) -> None:
     asyncio.run(leave())
 
 
+def test_sixteen_questions_at_once_get_their_own_answers(engine: ACREEngine) -> None:
+    chain = ACREAnswerChain(engine=engine, max_new_tokens=3)
+    questions = [f"Question {number}: what is changed, and when?" for number in range(16)]
+    one_by_one = [chain.invoke(question)["answer"] for question in questions]
+
+    async def all_at_once() -> list[dict[str, Any]]:
+        return await asyncio.gather(*map(chain.ainvoke, questions))
+
+    assert [out["answer"] for out in asyncio.run(all_at_once())] == one_by_one
+
+
+def test_a_cancelled_question_that_waits_its_turn_never_runs(engine: ACREEngine) -> None:
+    chain = ACREAnswerChain(engine=engine, max_new_tokens=40)
+
+    async def ask_and_cancel() -> None:
+        first = asyncio.create_task(chain.ainvoke("Go on"))
+        second = asyncio.create_task(chain.ainvoke("And on"))
+        await asyncio.sleep(0)
+        second.cancel()
+        await first
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert not decoding_threads()
+
+    asyncio.run(ask_and_cancel())
+
+
 def test_the_event_loop_stays_free_while_the_model_works(engine: ACREEngine) -> None:
     async def count() -> int:
         chain = ACREAnswerChain(engine=engine, max_new_tokens=60)

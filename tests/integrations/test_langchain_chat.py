@@ -220,6 +220,8 @@ def test_bad_settings_are_refused(engine: ACREEngine) -> None:
     for bad in ({"temperature": 0.7}, {"max_tokens": 0}, {"documents": "ferry"}):
         with pytest.raises(ValueError, match="validation error"):
             ChatACRE(engine=engine, **bad)
+    with pytest.raises(ValueError, match="validation error"):
+        ChatACRE(engine=engine).with_documents("ferry")  # type: ignore[arg-type]
     with pytest.raises(ACREError, match="lower max_tokens"):
         ChatACRE(engine=engine, max_tokens=5000).invoke("hi")
     with pytest.raises(ACREError, match="max_tokens is 0; expected 1 or more"):
