@@ -143,7 +143,15 @@ def evaluate(
     from acre_rag.evaluate.composing import Sampling, compose
     from acre_rag.evaluate.dataset import load_dataset
     from acre_rag.evaluate.methods import make_methods
-    from acre_rag.evaluate.report import draw, main_measure, summary, table, write_json, write_rows
+    from acre_rag.evaluate.report import (
+        check_writable,
+        draw,
+        main_measure,
+        summary,
+        table,
+        write_json,
+        write_rows,
+    )
     from acre_rag.evaluate.run import Evaluation
 
     sampling = Sampling(
@@ -153,6 +161,9 @@ def evaluate(
         questions_per_document=questions_per_document,
         seed=seed,
     )
+    for place in (json, rows, picture):
+        if place is not None:
+            check_writable(place)
     documents = load_dataset(dataset)
     readers = _readers(model, adapter, device, dtype)
     evaluation = Evaluation(

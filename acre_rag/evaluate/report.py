@@ -69,6 +69,19 @@ def row_object(row: Row) -> Numbers:
     }
 
 
+def check_writable(path: Path) -> None:
+    """Make a file, so that a place that cannot be written to is found before hours of work.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def write_json(value: Mapping[str, object], path: Path) -> None:
     """Write results, readable and in a fixed order.
 
@@ -181,7 +194,6 @@ def _mean(values: Sequence[float]) -> float:
 
 def _write(text: str, path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise _unwritable(path, error) from error

@@ -1,5 +1,6 @@
 """The methods that retrieve: chunks of the text before the question, chosen by words or vectors."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -99,6 +100,7 @@ def bm25_index(chunks: Sequence[str]) -> Rank:
             "rag-bm25 found no bm25s; expected the evaluate extra: run "
             "pip install 'acre-rag[evaluate]', or leave the method out"
         ) from error
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells every step
     words = bm25s.tokenize(list(chunks), return_ids=False, show_progress=False)
     index = bm25s.BM25()
     if any(words):

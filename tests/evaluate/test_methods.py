@@ -55,17 +55,16 @@ def _plainly(local: LocalModel, ids: list[int]) -> str:
 
 
 @pytest.mark.parametrize("name", ["acre", "acre-published", "acre-training-free", "landmarks-only"])
-@pytest.mark.parametrize("context", [640, 150])  # all landmarks at once, or segment by segment
+@pytest.mark.parametrize("context", [640, 118])  # all landmarks at once, or segment by segment
 def test_batched_answers_and_sources_are_the_engines_own(
     composed: list[ComposedDocument],
     local: LocalModel,
     adapter: LandmarkAdapter,
     tmp_path: Path,
     name: str,
-    trained: bool,  # a parameter of the test
-    selection: str,
     context: int,
 ) -> None:
+    selection = "published" if name == "acre-published" else "learned"
     settings = tiny_settings(selection=selection, context_tokens=context)
     readers = Readers.over(local, adapter, settings)
     budget = 0 if name == "landmarks-only" else BUDGET
