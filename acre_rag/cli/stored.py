@@ -45,15 +45,15 @@ def documents(
         return
     rows = [
         (
-            *(manifest.document_id, manifest.space[:_SHORT], manifest.method),
+            *(manifest.document_id, manifest.space[:_SHORT], manifest.model, manifest.method),
             *(f"{manifest.tokens:,}", f"{manifest.intervals:,}", size(manifest.payload_bytes)),
             manifest.created,
         )
         for manifest in found
     ]
     if rows:
-        columns = ("document", "space", "method", "tokens", "landmarks", "size", "created")
-        show_table(columns, rows, left=3)
+        columns = ("document", "space", "model", "method", "tokens", "landmarks", "size", "created")
+        show_table(columns, rows, left=4)
     else:
         typer.echo("no documents; acre ingest PATH reads some")
 
@@ -152,6 +152,7 @@ def _facts(manifest: "Manifest") -> dict[str, object]:
         "document": manifest.document_id,
         "space": manifest.space,
         "version": manifest.version,
+        "model": manifest.model,
         "method": manifest.method,
         "created": manifest.created,
         "characters": len(manifest.text),

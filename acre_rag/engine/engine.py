@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 
@@ -227,11 +228,13 @@ class ACREEngine:
     def _nothing_stored(self) -> DocumentNotFoundError:
         others = [space for space in self.store.spaces() if space != self._archive.space]
         if others:
+            archives = [CacheArchive(self.store, space) for space in others]
+            makers = {m.model for archive in archives for m in islice(archive.manifests(), 1)}
             return DocumentNotFoundError(
-                f"{self.store.url} holds documents of {len(others)} other model(s) or settings, "
-                f"none for {self.reader.local.name}; expected caches made with this model, "
-                "adapter and settings: ingest the documents with them, or name the model they "
-                "were ingested with"
+                f"{self.store.url} holds documents read by {', '.join(sorted(makers))} with other "
+                f"weights or settings, none for {self.reader.local.name}; expected caches made "
+                "with this model, adapter and settings: ingest the documents with them, or name "
+                "the model and adapter they were ingested with"
             )
         return DocumentNotFoundError(
             f"{self.store.url} holds no documents; expected one or more: ingest some first"

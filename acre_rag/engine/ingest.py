@@ -143,6 +143,7 @@ class Ingestion:
             document_id=document.id,
             text=document.text,
             metadata=dict(document.metadata),
+            model=self._reader.local.name,
             method="landmarks" if self._reader.has_landmarks else "training-free",
             tokens=layout.tokens,
             interval_tokens=layout.interval_tokens,

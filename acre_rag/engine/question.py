@@ -14,6 +14,7 @@ from acre_rag.errors import BudgetError
 from acre_rag.model.prompt import QuestionRows
 from acre_rag.model.reader import DocumentReader
 from acre_rag.refill import Selection, choose, mixture_scores, published_scores, splice
+from acre_rag.refill_map import DocumentStrip, RefillMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,34 @@ class Asked:
         """Number of intervals in the documents before one."""
         return sum(d.layout.intervals for d in self.recalled.documents[:document])
 
+    def scores(self, document: int) -> list[float]:
+        """Scores of all intervals of a document."""
+        offset = self.offset(document)
+        intervals = self.recalled.documents[document].layout.intervals
+        return self.selection.scores[offset : offset + intervals].tolist()
+
     def sources(self, count: int | None = None) -> tuple[Source, ...]:
         """Runs of chosen intervals, in order, split or cut to give `count`."""
-        found = []
-        for index, document in enumerate(self.recalled.documents):
-            offset = self.offset(index)
-            scores = self.selection.scores[offset : offset + document.layout.intervals].tolist()
-            found.append((document.manifest, self.chosen(index), scores))
+        found = [
+            (document.manifest, self.chosen(index), self.scores(index))
+            for index, document in enumerate(self.recalled.documents)
+        ]
         return find_sources(found, count)
+
+    def refill_map(self) -> RefillMap:
+        """Scores and chosen intervals over the characters of each document."""
+        strips = [
+            DocumentStrip(
+                document=document.manifest.document_id,
+                characters=len(document.manifest.text),
+                starts=document.manifest.interval_starts,
+                ends=document.manifest.interval_ends,
+                scores=tuple(self.scores(index)),
+                chosen=tuple(self.chosen(index)),
+            )
+            for index, document in enumerate(self.recalled.documents)
+        ]
+        return RefillMap(strips=tuple(strips))
 
     def usage(self, landmarks: int) -> Usage:
         """Sum up the costs so far."""
@@ -102,7 +123,12 @@ class Asked:
             total=total,
         )
         kept = sum(len(self.segments[segment].intervals) for segment in self.selection.segments)
-        return Retrieval(sources=self.sources(sources), usage=self.usage(kept), seconds=seconds)
+        return Retrieval(
+            sources=self.sources(sources),
+            usage=self.usage(kept),
+            seconds=seconds,
+            refill_map=self.refill_map(),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,18 +40,25 @@ class AnswerStream:
         """
         if not self._ended:
             raise RuntimeError("the answer is not complete; iterate over the stream to its end")
-        asked, started = self._asked, self._asked.started
         return Answer(
             text="".join(self._pieces).strip(),
             sources=self.sources,
             usage=self.usage,
-            seconds=Seconds(
-                load=asked.loaded - started,
-                select=asked.selected - asked.loaded,
-                fetch=self._refilled.fetched - asked.selected,
-                first_token=(self._first_token or self._ended) - started,
-                total=self._ended - started,
-            ),
+            seconds=self.seconds,
+            refill_map=self._asked.refill_map(),
+        )
+
+    @property
+    def seconds(self) -> Seconds:
+        """How long it took, or has taken so far."""
+        asked, started = self._asked, self._asked.started
+        until = self._ended or time.perf_counter()
+        return Seconds(
+            load=asked.loaded - started,
+            select=asked.selected - asked.loaded,
+            fetch=self._refilled.fetched - asked.selected,
+            first_token=(self._first_token or until) - started,
+            total=until - started,
         )
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ _COUNTS = (
     "head_dim",
 )
 _FIELD_TYPES: Mapping[str, type] = MappingProxyType(
-    dict.fromkeys(("space", "version", "document_id", "method", "dtype", "created"), str)
+    dict.fromkeys(("space", "version", "document_id", "model", "method", "dtype", "created"), str)
     | dict.fromkeys((*_COUNTS, "payload_bytes", "format"), int)
     | {"metadata": dict}
 )
@@ -48,6 +48,7 @@ class Manifest:
         document_id: Id that the user gave.
         text: The whole document.
         metadata: Whatever the user wants to keep with it: strings, numbers, lists, dicts.
+        model: Name of the model that read it, for messages; the space says which it really was.
         method: `landmarks` of an adapter, or pooled keys and values (`training-free`).
         tokens: Raw tokens of the text.
         interval_tokens: Raw tokens of an interval; the last may have fewer.
@@ -73,6 +74,7 @@ class Manifest:
     document_id: str
     text: str = field(repr=False)
     metadata: dict[str, Any]
+    model: str
     method: Literal["landmarks", "training-free"]
     tokens: int
     interval_tokens: int

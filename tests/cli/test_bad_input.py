@@ -123,7 +123,7 @@ def test_a_store_that_is_a_file(acre: Acre) -> None:
 def test_a_store_made_by_another_model(acre: Acre, other_model_path: Path) -> None:
     acre("ingest", "ferry.txt", "--model", str(other_model_path))
 
-    check(acre("ask", "When?"), 1, "holds documents of 1 other model")
+    check(acre("ask", "When?"), 1, "holds documents read by", "other weights")
     check(acre("ask", "When?", "--document", "ferry.txt"), 1, "not stored for this model")
     assert acre("ask", "When?", "--model", str(other_model_path)).exit_code == 0
 

@@ -32,7 +32,7 @@ def test_documents_shows_a_table_to_people(twice: Acre) -> None:
     lines = twice("documents").stdout.splitlines()
 
     assert lines[0].split() == [
-        *("document", "space", "method", "tokens", "landmarks", "size", "created")
+        *("document", "space", "model", "method", "tokens", "landmarks", "size", "created")
     ]
     assert len(lines) == 4
 

@@ -90,7 +90,7 @@ def test_caches_of_another_model_are_named_when_none_is_found(
 ) -> None:
     other = make_engine(model=find_local("qwen2", torch.float32))
 
-    with pytest.raises(DocumentNotFoundError, match="other model"):
+    with pytest.raises(DocumentNotFoundError, match="read by llama with other weights"):
         other.ask(QUESTION)
     with pytest.raises(DocumentNotFoundError, match="not stored for this model"):
         other.ask(QUESTION, ["cat"])

@@ -31,6 +31,7 @@ def manifest_of(
         document_id=document_id,
         text=text,
         metadata={} if metadata is None else metadata,
+        model="tiny",
         method="landmarks",
         tokens=11,
         interval_tokens=2,
