@@ -18,6 +18,7 @@ from langchain_core.runnables import (
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from acre_langchain import ACREAnswerChain, ACRERetriever
+from acre_langchain.worker import worker_of
 from acre_rag import ACREEngine, ACREError
 from tests.integrations.conftest import DRYER, FERRY, decoding_threads
 
@@ -169,6 +170,19 @@ def test_another_retriever_gives_the_candidates(engine: ACREEngine) -> None:
     # What was read for a passage alone is no document of the user's.
     own = ACREAnswerChain(engine=engine, max_new_tokens=2).invoke(QUESTION)["context"]
     assert {one.metadata["document_id"] for one in own} == {"ferry", "dryer"}
+
+
+def test_every_passage_that_is_read_for_a_question_is_counted(engine: ACREEngine) -> None:
+    texts = ["The mail boat leaves at ten.", "On Sundays nothing leaves at all."]
+    found: Runnable[str, list[Document]] = RunnableLambda(lambda _: list(map(Document, texts)))
+
+    usage = ACREAnswerChain(engine=engine, retriever=found, max_new_tokens=2).invoke("?")["usage"]
+
+    assert usage["encoded_tokens"] == usage["document_tokens"] > 0
+
+
+def test_adapters_over_one_engine_share_a_worker(engine: ACREEngine) -> None:
+    assert worker_of(engine) is worker_of(engine)
 
 
 def test_our_retriever_narrows_the_documents(engine: ACREEngine) -> None:

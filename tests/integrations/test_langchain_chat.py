@@ -53,6 +53,22 @@ def test_without_documents_it_is_the_model_itself(engine: ACREEngine, chat: Chat
     }
 
 
+def test_the_end_token_ends_it(
+    engine: ACREEngine, chat: ChatACRE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = engine.reader.local
+    whole = chat.invoke("Go on").text
+    tokens = local.tokenizer.encode(" " + whole, add_special_tokens=False)
+    end = tokens.index(tokens[3])
+    monkeypatch.setattr(local.model.generation_config, "eos_token_id", [tokens[3]])
+
+    answer = chat.invoke("Go on")
+
+    assert answer.text == local.tokenizer.decode(tokens[:end]).strip()
+    assert answer.usage_metadata is not None
+    assert answer.usage_metadata["output_tokens"] == end
+
+
 def test_with_documents_it_answers_as_the_engine_does(engine: ACREEngine, reader: ChatACRE) -> None:
     theirs = engine.ask(QUESTION, max_new_tokens=8)
 

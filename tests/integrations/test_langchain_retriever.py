@@ -12,6 +12,7 @@ from langchain_core.runnables import ConfigurableField
 
 from acre_langchain import ACREAnswerChain, ACRERetriever, ACRETool, ChatACRE
 from acre_rag import ACREEngine, ACREError
+from acre_rag import Document as ACREDocument
 from tests.integrations.conftest import DRYER, FERRY, decoding_threads
 
 QUESTION = "When does the ferry leave?"
@@ -42,6 +43,18 @@ def test_the_best_come_first_with_the_metadata_of_their_documents(engine: ACREEn
     assert scores == sorted(scores, reverse=True)
     assert all(one.metadata["titel"] == "Fähre 🚢" for one in found)
     assert len({one.id for one in found}) == 6
+
+
+def test_our_places_win_over_metadata_of_the_same_name(empty_engine: ACREEngine) -> None:
+    named = {"score": "high", "start_index": -1, "kind": "notes"}
+    empty_engine.ingest([ACREDocument(id="boat", text=FERRY.text, metadata=named)])
+
+    (best,) = ACRERetriever(engine=empty_engine, k=1).invoke(QUESTION)
+
+    place = best.metadata
+    assert FERRY.text[place["start_index"] : place["end_index"]] == best.page_content
+    assert isinstance(place["score"], float)
+    assert place["kind"] == "notes"
 
 
 def test_they_are_the_places_that_the_engine_would_refill(engine: ACREEngine) -> None:
