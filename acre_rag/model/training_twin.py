@@ -45,6 +45,7 @@ class LayeredReading:
 class _State(Protocol):
     """State of one pass; it travels to every layer as the keyword argument `acre`."""
 
+    turn_of: Callable[[Rotate], Rotate]
     landmark_rows: Tensor | None
     keys: list[Tensor]
     values: list[Tensor]
@@ -57,6 +58,7 @@ class _State(Protocol):
 
 @dataclass(slots=True)
 class _Recorded:
+    turn_of: Callable[[Rotate], Rotate]
     cos: Tensor
     sin: Tensor
     landmark_rows: Tensor | None = None
@@ -152,16 +154,16 @@ class TrainingTwin(ReadingTwin):
     ) -> None:
         super().__init__(model, adapter)
         AttentionInterface.register(TRAINING_ATTENTION, _attend)
-        self._decoder.set_attn_implementation(TRAINING_ATTENTION)  # type: ignore[operator]
-        self._turn: Callable[[Rotate], Rotate] = _as_it_is
+        self.decoder.set_attn_implementation(TRAINING_ATTENTION)  # type: ignore[operator]
+        self._turn_of: Callable[[Rotate], Rotate] = _as_it_is
         with torch.no_grad():
             prefix = self.read(self.embed(prefix_ids[None]))
         self.prefix_keys: Layers = prefix.keys.unbind(0)
         self.prefix_values: Layers = prefix.values.unbind(0)
         if compiled:
-            compile_parts(self._decoder)
+            compile_parts(self.decoder)
             compiled_turns: dict[Rotate, Rotate] = {}
-            self._turn = lambda turn: compiled_turns.setdefault(
+            self._turn_of = lambda turn: compiled_turns.setdefault(
                 turn, torch.compile(turn, dynamic=True)
             )
 
@@ -188,10 +190,11 @@ class TrainingTwin(ReadingTwin):
         first = torch.arange(windows, device=ids.device) * landmarks + self.prefix_tokens
         positions = first[:, None] + torch.arange(places.rows, device=ids.device)
         positions = positions.repeat(documents, 1)
-        cos, sin = self._rotary(embeddings, positions)
+        cos, sin = self.rotary(embeddings, positions)
         memory = torch.arange(self.prefix_tokens + windows * landmarks, device=ids.device)
-        memory_cos, memory_sin = self._rotary(embeddings, memory[None])
+        memory_cos, memory_sin = self.rotary(embeddings, memory[None])
         state = _WindowsPass(
+            turn_of=self._turn_of,
             cos=cos,
             sin=sin,
             landmark_rows=places.landmarks,
@@ -216,23 +219,27 @@ class TrainingTwin(ReadingTwin):
         """
         embeddings = self.embed(ids)
         rows = torch.arange(ids.shape[1], device=ids.device)[None] + memory_tokens
-        cos, sin = self._rotary(embeddings, rows)
+        cos, sin = self.rotary(embeddings, rows)
         behind = torch.arange(memory_tokens, device=ids.device)[None]
-        memory_cos, memory_sin = self._rotary(embeddings, behind)
+        memory_cos, memory_sin = self.rotary(embeddings, behind)
         state = _RowsPass(
-            cos=cos, sin=sin, memory=memory, memory_cos=memory_cos, memory_sin=memory_sin
+            turn_of=self._turn_of,
+            cos=cos,
+            sin=sin,
+            memory=memory,
+            memory_cos=memory_cos,
+            memory_sin=memory_sin,
         )
         return self._run(embeddings, rows.expand(len(ids), -1), state)
 
     def _run(
         self, embeddings: Tensor, positions: Tensor, state: _WindowsPass | _RowsPass
     ) -> LayeredReading:
-        output = self._decoder(
+        output = self.decoder(
             inputs_embeds=embeddings,
             position_ids=positions,
             use_cache=False,
             acre=state,
-            acre_turn=self._turn,
         )
         return LayeredReading(state.keys, state.values, state.queries, output.last_hidden_state)
 
@@ -260,7 +267,6 @@ def _attend(
     *,
     scaling: float,
     acre: _State | Pass,
-    acre_turn: Callable[[Rotate], Rotate] = _as_it_is,
     **settings: object,
 ) -> tuple[Tensor, None]:
     """Let the pass attend; takes whatever keywords a family passes, as that interface asks."""
@@ -272,7 +278,7 @@ def _attend(
     acre.keys.append(key)
     acre.values.append(value)
     acre.queries.append(query)
-    turn = acre_turn(rotation_of(module)) if rotates(module) else None
+    turn = acre.turn_of(rotation_of(module)) if rotates(module) else None
     attended = acre.attend(turn, query, key, value, scaling)
     return attended.transpose(1, 2).contiguous(), None
 
