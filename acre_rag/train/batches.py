@@ -1,7 +1,7 @@
 """One step's batch: composed documents and questions, padded to one shape."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -72,12 +72,18 @@ class QuestionBatch:
 
     def to(self, device: torch.device) -> "QuestionBatch":
         """Move the tensors to a device."""
-        tensors = {
-            field.name: value
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
-        return replace(self, **{name: value.to(device) for name, value in tensors.items()})
+        return replace(
+            self,
+            ids=self.ids.to(device),
+            owner=self.owner.to(device),
+            rows=self.rows.to(device),
+            row_lengths=self.row_lengths.to(device),
+            groups=self.groups.to(device),
+            targets=self.targets.to(device),
+            gold=self.gold.to(device),
+            exact=self.exact.to(device),
+            forced=self.forced.to(device),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
