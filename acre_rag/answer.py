@@ -1,7 +1,10 @@
 """What a question gives back: an answer, where it looked, and what that cost."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+
+from acre_rag.refill_map import RefillMap
+from acre_rag.refill_picture import draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +74,22 @@ class Retrieval:
         sources: Runs of chosen intervals, in document order.
         usage: What finding them cost.
         seconds: How long it took.
+        refill_map: What every interval of the documents scored; notebooks draw it.
     """
 
     sources: tuple[Source, ...]
     usage: Usage
     seconds: Seconds
+    refill_map: RefillMap = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook where the question would look."""
+        notes = (
+            f"{self.usage.document_tokens:,} tokens behind {self.usage.landmarks:,} landmarks",
+            f"{self.usage.refilled_tokens:,} would be refilled",
+            f"found in {self.seconds.total:.2f} s",
+        )
+        return draw(self.refill_map, self.sources, title=None, notes=notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +101,27 @@ class Answer:
         sources: What was refilled for it, in document order.
         usage: What it cost.
         seconds: How long it took.
+        refill_map: What every interval of the documents scored; notebooks draw it.
     """
 
     text: str
     sources: tuple[Source, ...]
     usage: Usage
     seconds: Seconds
+    refill_map: RefillMap = field(repr=False)
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook what the model looked at."""
+        notes = (
+            f"{self.usage.document_tokens:,} tokens behind {self.usage.landmarks:,} landmarks",
+            f"{self.usage.refilled_tokens:,} refilled",
+            f"{self.usage.encoded_tokens:,} read anew",
+            f"first token after {self.seconds.first_token:.2f} s",
+        )
+        return draw(self.refill_map, self.sources, title=self.text, notes=notes)
 
     def to_dict(self) -> Mapping[str, object]:
         """Turn into plain values, as `acre ask --json` prints them."""
