@@ -4,6 +4,7 @@ from acre_llama_index.index import ACREIndex
 from acre_llama_index.ingestion import ACRETransform, ACREVectorStore
 from acre_llama_index.llm import ACRELLM
 from acre_llama_index.query_engine import ACREQueryEngine
+from acre_llama_index.responses import ACREResponse
 from acre_llama_index.retriever import ACRERetriever
 from acre_llama_index.synthesizer import ACRESynthesizer
 
@@ -11,6 +12,7 @@ __all__ = [
     "ACRELLM",
     "ACREIndex",
     "ACREQueryEngine",
+    "ACREResponse",
     "ACRERetriever",
     "ACRESynthesizer",
     "ACRETransform",

@@ -50,13 +50,9 @@ class Asking:
             yield from stream
 
     def usage(self) -> dict[str, int]:
-        """Sum up what the question cost, once the stream has ended."""
-        usage: dict[str, int] = asdict(self.stream.answer.usage)
+        """Sum up what the question costs; known before the first word."""
+        usage: dict[str, int] = asdict(self.stream.usage)
         return usage | {"encoded_tokens": usage["encoded_tokens"] + self.encoded_tokens}
-
-    def seconds(self) -> dict[str, float]:
-        """Tell how long it took, once the stream has ended."""
-        return asdict(self.stream.answer.seconds)
 
 
 def ask_scope(

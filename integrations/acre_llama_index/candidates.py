@@ -107,6 +107,12 @@ def candidates_of_nodes(engine: ACREEngine, nodes: Sequence[NodeWithScore]) -> C
     )
 
 
+def drop_contents(engine: ACREEngine) -> int:
+    """Delete all documents that hold the text of single nodes; returns how many there were."""
+    names = [document.id for document in engine.documents()]
+    return sum(engine.delete(name) for name in names if name.startswith(CONTENT_PREFIX))
+
+
 def _names(node: BaseNode) -> list[str]:
     """Ids that what a node was cut from may be stored under, the nearest first."""
     parent = node.parent_node.node_id if node.parent_node is not None else None

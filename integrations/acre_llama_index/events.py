@@ -1,7 +1,5 @@
 """What the framework's instruments are told about a question: its own LLM events, and ours."""
 
-from collections.abc import Mapping
-
 from llama_index.core import instrumentation
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.instrumentation.events import BaseEvent
@@ -11,6 +9,7 @@ from llama_index.core.instrumentation.events.llm import (
 )
 from llama_index.core.llms import CompletionResponse
 
+from acre_llama_index.asking import Asking
 from acre_rag import Answer
 
 dispatcher = instrumentation.get_dispatcher(  # type: ignore[attr-defined]  # not re-exported
@@ -55,7 +54,7 @@ class ACREFetchEvent(BaseEvent):
 
 
 class ACRERefillEvent(BaseEvent):
-    """A refilled cache has answered.
+    """A refilled cache is ready to answer.
 
     Attributes:
         refilled_tokens: Raw tokens put back into the cache.
@@ -73,6 +72,28 @@ class ACRERefillEvent(BaseEvent):
         return "ACRERefillEvent"
 
 
+def tell_refilled(asking: Asking) -> None:
+    """Tell what a question chose, fetched and refilled, before it is answered."""
+    usage, seconds = asking.usage(), asking.stream.seconds
+    dispatcher.event(
+        ACRESelectEvent(landmarks=usage["landmarks"], seconds=seconds.load + seconds.select)
+    )
+    dispatcher.event(
+        ACREFetchEvent(
+            bytes_read=usage["bytes_read"],
+            recomputed_tokens=usage["recomputed_tokens"],
+            seconds=seconds.fetch,
+        )
+    )
+    dispatcher.event(
+        ACRERefillEvent(
+            refilled_tokens=usage["refilled_tokens"],
+            encoded_tokens=usage["encoded_tokens"],
+            hit=usage["encoded_tokens"] == 0,
+        )
+    )
+
+
 class GenerationEvents:
     """The events of one generated answer, in both of the framework's systems."""
 
@@ -86,26 +107,8 @@ class GenerationEvents:
             LLMCompletionStartEvent(prompt=question, additional_kwargs={}, model_dict={})
         )
 
-    def end(self, answer: Answer, usage: Mapping[str, int]) -> None:
-        """Tell that the answer is complete, or was stopped, and what it cost."""
-        seconds = answer.seconds
-        dispatcher.event(
-            ACRESelectEvent(landmarks=usage["landmarks"], seconds=seconds.load + seconds.select)
-        )
-        dispatcher.event(
-            ACREFetchEvent(
-                bytes_read=usage["bytes_read"],
-                recomputed_tokens=usage["recomputed_tokens"],
-                seconds=seconds.fetch,
-            )
-        )
-        dispatcher.event(
-            ACRERefillEvent(
-                refilled_tokens=usage["refilled_tokens"],
-                encoded_tokens=usage["encoded_tokens"],
-                hit=usage["encoded_tokens"] == 0,
-            )
-        )
+    def end(self, answer: Answer) -> None:
+        """Tell that the answer is complete, or was stopped."""
         completion = CompletionResponse(text=answer.text)
         dispatcher.event(LLMCompletionEndEvent(prompt=self._question, response=completion))
         self._callbacks.on_event_end(

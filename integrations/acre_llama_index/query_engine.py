@@ -29,13 +29,15 @@ class ACREQueryEngine(RetrieverQueryEngine):
     """Answers questions from the caches of documents, refilled where the question looks.
 
     Responses carry what was refilled as source nodes, the best-scoring first, and what it cost
-    as metadata: `usage` and `seconds`, complete once a streaming response has ended.
+    as metadata: `usage`, and `seconds` once a streaming response has ended. Notebooks show a whole
+    response with its refill map.
 
     Args:
         engine: Reads and answers; `None` takes that of an `ACRERetriever`, else makes one with
             the default model and store.
         retriever: Stands in front: the documents its nodes come from are asked, from their
-            caches; what is not stored yet is read now. `None` asks the engine's own documents.
+            caches; what is not stored yet is read now, and kept until `drop_contents`. `None` asks
+            the engine's own documents.
         streaming: Give answers as they are generated.
         documents: Without a retriever: ids to ask; `None` asks all that are stored.
         refill_tokens: Most raw tokens to refill; `None` leaves it to the engine.
@@ -85,6 +87,10 @@ class ACREQueryEngine(RetrieverQueryEngine):
     def engine(self) -> ACREEngine:
         """What reads and answers."""
         return self._synthesizer.engine
+
+    def drop_contents(self) -> int:
+        """Delete texts that were stored for a retriever; see `ACRESynthesizer.drop_contents`."""
+        return self._synthesizer.drop_contents()
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         own = self._own_retriever()

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import Any
 
 from llama_index.core.base.response.schema import (
@@ -12,8 +13,26 @@ from llama_index.core.base.response.schema import (
 from llama_index.core.callbacks import CallbackManager
 
 from acre_llama_index.asking import Asking
-from acre_llama_index.events import GenerationEvents
+from acre_llama_index.events import GenerationEvents, tell_refilled
 from acre_llama_index.worker import AsyncText
+from acre_rag import Answer
+
+
+class ACREResponse(Response):
+    """A response that notebooks show with its refill map.
+
+    Args:
+        asking: What was asked; its stream has ended.
+        metadata: What it cost.
+    """
+
+    def __init__(self, asking: Asking, metadata: dict[str, Any]) -> None:
+        # No field of the framework's dataclass: instruments write down fields, and need no map.
+        self.answer: Answer = asking.stream.answer
+        super().__init__(self.answer.text, asking.nodes, metadata)
+
+    def _repr_html_(self) -> str:
+        return self.answer._repr_html_()
 
 
 class Answering:
@@ -27,15 +46,16 @@ class Answering:
 
     def __init__(self, asking: Asking, question: str, callbacks: CallbackManager) -> None:
         self._asking = asking
+        tell_refilled(asking)
         self._events = GenerationEvents(callbacks, question)
-        # A streaming response is given this before there is anything to put into it.
-        self._metadata: dict[str, Any] = {}
+        # A streaming response is given this before how long it took is known.
+        self._metadata: dict[str, Any] = {"usage": asking.usage()}
 
     def respond(self) -> Response:
         """Generate the whole answer."""
         for _ in self._pieces():
             pass
-        return Response(self._asking.stream.answer.text, self._asking.nodes, self._metadata)
+        return ACREResponse(self._asking, self._metadata)
 
     def stream(self) -> StreamingResponse:
         """Give the answer as it is generated; closing its generator stops the model."""
@@ -45,7 +65,7 @@ class Answering:
         """Generate the whole answer in the worker."""
         async for _ in self._async_pieces(work):
             pass
-        return Response(self._asking.stream.answer.text, self._asking.nodes, self._metadata)
+        return ACREResponse(self._asking, self._metadata)
 
     def astream(self, work: AsyncText[Asking | None]) -> AsyncStreamingResponse:
         """Give the answer as the worker generates it; closing its generator stops the model."""
@@ -61,10 +81,10 @@ class Answering:
         async with aclosing(work.pieces()) as pieces:
             async for piece in pieces:
                 yield piece
-        # Stopped early, the worker may still be at its last piece: what it cost is not known.
+        # Stopped early, the worker may still be at its last piece: how long it takes is not known.
         self._end()
 
     def _end(self) -> None:
-        usage = self._asking.usage()
-        self._metadata.update(usage=usage, seconds=self._asking.seconds())
-        self._events.end(self._asking.stream.answer, usage)
+        answer = self._asking.stream.answer
+        self._metadata["seconds"] = asdict(answer.seconds)
+        self._events.end(answer)

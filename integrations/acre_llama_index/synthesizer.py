@@ -20,6 +20,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextN
 from llama_index.core.types import RESPONSE_TEXT_TYPE
 
 from acre_llama_index.asking import Asking, AskSettings, ask_nodes, begin
+from acre_llama_index.candidates import drop_contents
 from acre_llama_index.events import dispatcher
 from acre_llama_index.llm import ACRELLM
 from acre_llama_index.responses import Answering
@@ -31,8 +32,8 @@ class ACRESynthesizer(BaseSynthesizer):
     """Answers a question from the caches of the documents that nodes come from.
 
     A node stands for its document where the engine has that, else for its own text, which is
-    read on first use and found again by content. The response's source nodes are what was
-    refilled, the best-scoring first.
+    read on first use and found again by content; `drop_contents` deletes such texts. The
+    response's source nodes are what was refilled, the best-scoring first.
 
     Args:
         engine: Reads and answers; `None` makes one with the default model and store.
@@ -65,6 +66,13 @@ class ACRESynthesizer(BaseSynthesizer):
     def streaming(self) -> bool:
         """Whether answers are given as they are generated."""
         return self._streaming
+
+    def drop_contents(self) -> int:
+        """Delete what was stored because nodes gave its text; returns how many texts there were.
+
+        The engine's own documents stay. A text that is given again is read again.
+        """
+        return drop_contents(self.engine)
 
     def synthesize(
         self,

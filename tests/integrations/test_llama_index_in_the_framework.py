@@ -146,6 +146,23 @@ def test_text_that_was_read_for_a_retriever_answers_no_other_question(engine: AC
     )
 
 
+def test_texts_of_a_retriever_are_deleted_when_asked_and_read_again_when_given(
+    engine: ACREEngine,
+) -> None:
+    front = FixedRetriever(passage("The mail boat leaves at ten."), passage("Or at eleven."))
+    query_engine = ACREQueryEngine(engine, front, max_new_tokens=2)
+    before = str(query_engine.query(QUESTION))
+
+    dropped = query_engine.drop_contents()
+
+    assert dropped == 2
+    assert {document.id for document in engine.documents()} == set(TEXTS)
+    assert query_engine.drop_contents() == 0
+    again = query_engine.query(QUESTION)
+    assert str(again) == before
+    assert again.metadata["usage"]["encoded_tokens"] > 0
+
+
 @pytest.mark.parametrize("nodes", [(), (passage(" \n"),)])
 def test_a_retriever_that_finds_no_text_gives_the_frameworks_empty_response(
     engine: ACREEngine, nodes: tuple[TextNode, ...]
@@ -366,10 +383,10 @@ ORDER = [
     "RetrievalStartEvent",
     "RetrievalEndEvent",
     "SynthesizeStartEvent",
-    "LLMCompletionStartEvent",
     "ACRESelectEvent",
     "ACREFetchEvent",
     "ACRERefillEvent",
+    "LLMCompletionStartEvent",
     "LLMCompletionEndEvent",
     "SynthesizeEndEvent",
     "QueryEndEvent",
@@ -389,6 +406,19 @@ def test_events_come_in_the_frameworks_order(engine: ACREEngine, recorder: Recor
     assert [event.class_name() for event in recorder.events] == ORDER
     assert refill.refilled_tokens == response.metadata["usage"]["refilled_tokens"]
     assert refill.hit
+
+
+def test_what_was_refilled_is_told_before_the_first_word(
+    engine: ACREEngine, recorder: Recorder
+) -> None:
+    response = ACREQueryEngine(engine, streaming=True, max_new_tokens=2).query(QUESTION)
+
+    told = {event.class_name(): event for event in recorder.events}
+    assert "LLMCompletionEndEvent" not in told
+    assert told["ACRESelectEvent"].seconds > 0
+    assert told["ACREFetchEvent"].bytes_read == response.metadata["usage"]["bytes_read"]
+    assert told["ACRERefillEvent"].hit
+    str(response)
 
 
 def test_events_of_a_retriever_in_front_are_its_own(engine: ACREEngine, recorder: Recorder) -> None:

@@ -13,6 +13,7 @@ from llama_index.core.base.response.schema import (
     StreamingResponse,
 )
 
+from acre_llama_index import ACREResponse
 from acre_rag import ACREEngine, ACREError, ACREQueryEngine, Document
 from tests.integrations.conftest import DRYER, FERRY, decoding_threads
 
@@ -91,11 +92,12 @@ def test_a_stream_gives_the_answer_in_pieces(engine: ACREEngine) -> None:
     assert isinstance(response, StreamingResponse)
     assert isinstance(response.response_gen, Generator)
     assert response.source_nodes
-    assert not response.metadata
+    assert response.metadata["usage"]["encoded_tokens"] == 0
+    assert "seconds" not in response.metadata
     pieces = list(response.response_gen)
     assert len(pieces) > 5
     assert "".join(pieces).strip() == whole
-    assert response.metadata["usage"]["encoded_tokens"] == 0
+    assert response.metadata["seconds"]["total"] > 0
 
 
 def test_an_async_stream_gives_the_answer_in_pieces(engine: ACREEngine) -> None:
@@ -218,6 +220,17 @@ def test_a_stream_may_be_read_in_another_event_loop(engine: ACREEngine) -> None:
 
     assert asyncio.run(read_inside()).strip() == whole
     assert str(asyncio.run(query_engine.aquery(QUESTION))).strip() == whole
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_notebook_shows_a_response_with_its_refill_map(engine: ACREEngine, later: bool) -> None:
+    query_engine = ACREQueryEngine(engine, documents=["dryer"], max_new_tokens=3)
+
+    response = asyncio.run(query_engine.aquery(QUESTION)) if later else query_engine.query(QUESTION)
+
+    assert isinstance(response, ACREResponse)
+    assert response.answer.refill_map == engine.ask(QUESTION, ["dryer"]).refill_map
+    assert str(response) in response._repr_html_()
 
 
 def test_an_empty_store_is_reported_in_our_words(empty_engine: ACREEngine) -> None:
