@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types imports clean
+.PHONY: help setup demo notebooks test test-all lint types imports clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1	\2/' | expand -t 16
@@ -17,6 +17,10 @@ $(STAMP): pyproject.toml scripts/setup.sh
 
 demo: setup ## ask a local model about the documents in examples/documents
 	@$(BIN)/python examples/demo.py
+
+notebooks: setup ## run the notebooks in examples/, and keep them as .ipynb with their pictures
+	$(BIN)/jupytext --quiet --to ipynb examples/first_look.py examples/pipeline_graph.py
+	cd examples && ../$(BIN)/jupyter execute --inplace --timeout=900 first_look.ipynb pipeline_graph.ipynb
 
 # Idle threads that spin would slow down the busy ones where cores are few; no test may reach a hub.
 test test-all: export OMP_WAIT_POLICY := PASSIVE
