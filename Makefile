@@ -20,7 +20,7 @@ demo: setup ## ask a local model about the documents in examples/documents
 
 notebooks: setup ## run the notebooks in examples/, and keep them as .ipynb with their pictures
 	$(BIN)/jupytext --quiet --to ipynb examples/first_look.py examples/pipeline_graph.py
-	cd examples && ../$(BIN)/jupyter execute --inplace --timeout=900 first_look.ipynb pipeline_graph.ipynb
+	cd examples && ../$(BIN)/jupyter-execute --inplace --timeout=900 first_look.ipynb pipeline_graph.ipynb
 
 # Idle threads that spin would slow down the busy ones where cores are few; no test may reach a hub.
 test test-all: export OMP_WAIT_POLICY := PASSIVE

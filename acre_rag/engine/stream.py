@@ -50,7 +50,7 @@ class AnswerStream:
 
     @property
     def seconds(self) -> Seconds:
-        """How long it took, or has taken so far."""
+        """How long it took, or has taken so far; finding is over before the first word."""
         asked, started = self._asked, self._asked.started
         until = self._ended or time.perf_counter()
         return Seconds(

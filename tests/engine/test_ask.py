@@ -348,6 +348,18 @@ def test_a_closed_stream_stops_the_model(
     engine.reader.local.lock.release()
 
 
+def test_a_stream_tells_how_long_finding_took_before_its_first_word(engine: ACREEngine) -> None:
+    stream = engine.stream(QUESTION, max_new_tokens=3)
+    before = stream.seconds
+
+    for _ in stream:
+        pass
+
+    after = stream.answer.seconds
+    assert (before.load, before.select, before.fetch) == (after.load, after.select, after.fetch)
+    assert 0 < before.total < after.first_token <= after.total == stream.seconds.total
+
+
 def test_a_stream_that_was_never_read_can_be_closed(engine: ACREEngine) -> None:
     stream = engine.stream(QUESTION, ["cat"])
 
