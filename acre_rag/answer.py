@@ -139,6 +139,7 @@ class StoredDocument:
 
     Attributes:
         id: Its id.
+        version: Digest of its text, and of everything else that its cache depends on.
         tokens: Raw tokens.
         landmarks: Landmarks, one an interval.
         bytes: Size of its cache in the store.
@@ -148,6 +149,7 @@ class StoredDocument:
     """
 
     id: str
+    version: str
     tokens: int
     landmarks: int
     bytes: int

@@ -61,8 +61,8 @@ class ACREConfig:
     prompt: Prompt = field(default_factory=Prompt)
 
     def __post_init__(self) -> None:
-        for name in ("interval_tokens", "window_tokens", "segment_tokens"):
-            if getattr(self, name) < 1:
+        for name in ("interval_tokens", "window_tokens", "segment_tokens", "context_tokens"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more: raise it")
         for small, large in (
             ("interval_tokens", "window_tokens"),

@@ -9,7 +9,8 @@
     │   └── UnsupportedModelError   it loads, but refilling would not be exact
     ├── AdapterError           a landmark adapter is missing, broken, or made for another model
     └── StoreError             a store cannot be opened, reached, read or written
-        └── DamagedCacheError  a stored value is missing, corrupt, or belongs to something else
+        ├── DamagedCacheError  a stored value is missing, corrupt, or belongs to something else
+        └── DocumentReplacedError   a document was replaced or deleted while it was asked
 
 Each message says what was found, what was expected, and what to do.
 """
@@ -74,3 +75,7 @@ class DamagedCacheError(StoreError):
         super().__init__(message)
         self.reason = reason
         self.value = value
+
+
+class DocumentReplacedError(StoreError):
+    """A document was replaced or deleted while it was asked; asking again meets what is there."""

@@ -1,5 +1,6 @@
 """`ACREEngine`: read documents once, ask them as often as you like."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -12,7 +13,12 @@ from acre_rag.engine.ingest import Ingestion
 from acre_rag.engine.question import Asked, Questioner
 from acre_rag.engine.recall import Recall
 from acre_rag.engine.stream import AnswerStream
-from acre_rag.errors import ConfigError, DocumentError, DocumentNotFoundError
+from acre_rag.errors import (
+    ConfigError,
+    DocumentError,
+    DocumentNotFoundError,
+    DocumentReplacedError,
+)
 from acre_rag.model.adapter_files import load_adapter
 from acre_rag.model.demo import DEMO_MODEL, demo_adapter_directory
 from acre_rag.model.landmarks import LandmarkAdapter
@@ -24,6 +30,7 @@ from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore
 from acre_rag.text.document import Document
 
+_LOG = logging.getLogger("acre_rag")
 NO_ADAPTER = "none"
 DEFAULT_NEW_TOKENS = 64
 
@@ -69,7 +76,7 @@ class ACREEngine:
 
     def ingest(
         self,
-        documents: Iterable[Document],
+        documents: Iterable[Document] | Document,
         on_progress: Callable[[str, int, int], None] | None = None,
     ) -> list[Ingested]:
         """Read documents into the store; what is stored already and unchanged is not read again.
@@ -78,7 +85,7 @@ class ACREEngine:
         up where it stopped, within a day.
 
         Args:
-            documents: Read one by one, so that a generator may give them.
+            documents: One, or several; read one by one, so that a generator may give them.
             on_progress: Called with document id, tokens read, tokens in all.
 
         Raises:
@@ -87,7 +94,7 @@ class ACREEngine:
         """
         seen: set[str] = set()
         done = []
-        for document in documents:
+        for document in [documents] if isinstance(documents, Document) else documents:
             if document.id in seen:
                 raise DocumentError(
                     f"document {document.id!r} comes twice; expected ids that differ: rename one "
@@ -161,8 +168,14 @@ class ACREEngine:
         """
         if max_new_tokens < 1:
             raise ConfigError(f"max_new_tokens is {max_new_tokens}; expected 1 or more: raise it")
-        asked = self._ask(question, documents, refill_tokens, max_new_tokens, instructions)
-        return AnswerStream(self.reader, asked, self._questioner.refill(asked), max_new_tokens)
+        wanted = (question, documents, refill_tokens, max_new_tokens, instructions)
+        asked = self._ask(*wanted)
+        try:
+            refilled = self._questioner.refill(asked)
+        except DocumentReplacedError:
+            asked = self._ask(*wanted)
+            refilled = self._questioner.refill(asked)
+        return AnswerStream(self.reader, asked, refilled, max_new_tokens)
 
     def delete(self, document_id: str) -> bool:
         """Remove a document from the store; was it there?"""
@@ -174,9 +187,11 @@ class ACREEngine:
         Args:
             ids: Documents to look up, those that are not stored being left out; `None` lists all.
         """
-        for manifest in self._archive.manifests() if ids is None else self._stored(ids):
+        named = [ids] if isinstance(ids, str) else ids
+        for manifest in self._archive.manifests() if named is None else self._stored(named):
             yield StoredDocument(
                 id=manifest.document_id,
+                version=manifest.version,
                 tokens=manifest.tokens,
                 landmarks=manifest.intervals,
                 bytes=manifest.payload_bytes,
@@ -226,6 +241,8 @@ class ACREEngine:
                 yield manifest
 
     def _nothing_stored(self) -> DocumentNotFoundError:
+        for _ in self._archive.manifests(strict=True):
+            pass  # what is there may be damaged: that is the error to show
         others = [space for space in self.store.spaces() if space != self._archive.space]
         if others:
             archives = [CacheArchive(self.store, space) for space in others]
@@ -245,6 +262,12 @@ class ACREEngine:
     ) -> LandmarkAdapter | None:
         if adapter is None and local.name == DEMO_MODEL:
             adapter = demo_adapter_directory()
+        if adapter is None:
+            _LOG.warning(
+                "%s has no landmark adapter: using the training-free mode, a weaker method "
+                "(name an adapter, or 'none' to say that this is wished)",
+                local.name,
+            )
         if adapter is None or adapter == NO_ADAPTER:
             return None
         loaded = adapter if isinstance(adapter, LandmarkAdapter) else load_adapter(Path(adapter))

@@ -56,6 +56,7 @@ class Ingestion:
             if manifest is None or manifest.version != version or not whole:
                 text = tokenize(document.text, self._reader.frame)
                 manifest = self._manifest(document, version, text)
+                manifest.encode()  # refuses what could not be stored, before anything is read
                 encoded = self._read_missing(manifest, text, writer, on_progress)
                 writer.publish(manifest)
             elif manifest.metadata != dict(document.metadata):

@@ -11,7 +11,12 @@ import torch
 from acre_rag.cache import KVBlock
 from acre_rag.engine.blocks import BlockPlan
 from acre_rag.engine.ingest import Ingestion
-from acre_rag.errors import DocumentNotFoundError, StoreError
+from acre_rag.errors import (
+    DamagedCacheError,
+    DocumentNotFoundError,
+    DocumentReplacedError,
+    StoreError,
+)
 from acre_rag.model.prefill import WindowCache
 from acre_rag.model.reader import DocumentReader
 from acre_rag.store.archive import CacheArchive
@@ -86,7 +91,9 @@ class Recall:
             DamagedCacheError: A manifest is damaged, and with it the text.
         """
         ledger = Ledger(CacheArchive(self._archive.store, self._archive.space))
-        manifests = list(self._archive.manifests()) if ids is None else self._named(ids)
+        strict = self._reader.config.on_damage == "raise"
+        every = self._archive.manifests(strict=strict)
+        manifests = list(every) if ids is None else self._named(ids)
         documents = []
         for manifest in manifests:
             layout = self._reader.layout(manifest.tokens)
@@ -177,7 +184,8 @@ class Recall:
         return read
 
     def _put_back(self, manifest: Manifest, read: dict[int, WindowCache]) -> None:
-        with self._archive.writer(manifest.document_id, manifest.version) as writer:
+        # A question does not wait for whoever is writing: what they write is sound.
+        with self._archive.writer(manifest.document_id, manifest.version, wait=False) as writer:
             published = self._archive.load_manifest(manifest.document_id)
             if published is None or published.version != manifest.version:
                 return  # deleted or replaced meanwhile: nothing to mend
@@ -190,16 +198,35 @@ class Recall:
         self, manifest: Manifest, names: dict[int, str], ledger: Ledger
     ) -> tuple[dict[int, KVBlock], set[int]]:
         """Read blocks; those that cannot be trusted are named, or raised by policy."""
-        found, damaged = {}, set()
+        found: dict[int, KVBlock] = {}
+        damaged: set[int] = set()
         for number, name in names.items():
             try:
                 found[number] = ledger.archive.read_block(manifest, name)
             except StoreError as error:
+                self._check_current(manifest, error)
                 if self._reader.config.on_damage == "raise":
                     raise
                 _LOG.warning("reading %s again from text: %s", name, error)
                 damaged.add(number)
+                if not isinstance(error, DamagedCacheError):
+                    # An outage: every further read would wait for its own time-out.
+                    return found, set(names) - set(found)
         return found, damaged
+
+    def _check_current(self, manifest: Manifest, error: StoreError) -> None:
+        """Tell a value that is lost from one of a version that was replaced meanwhile."""
+        if not isinstance(error, DamagedCacheError) or error.reason != "missing":
+            return
+        try:
+            current = self._archive.load_manifest(manifest.document_id)
+        except StoreError:
+            return  # no telling: it counts as lost
+        if current is None or current.version != manifest.version:
+            raise DocumentReplacedError(
+                f"document {manifest.document_id!r} was replaced or deleted while it was asked; "
+                "expected it to stay: ask again"
+            ) from error
 
 
 class _LandmarkCache:

@@ -2,17 +2,38 @@
 
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 
 import torch
 
 from acre_rag.answer import Answer, Seconds, Source, Usage
+from acre_rag.cache import KVBlock
 from acre_rag.engine.question import Asked, Refilled
 from acre_rag.model.decode import decode, rotated_cache
 from acre_rag.model.reader import DocumentReader
 
 
+@dataclass(slots=True)
+class Course:
+    """How far an answer has come; all that the running generator holds on to.
+
+    Attributes:
+        pieces: Text so far.
+        first_token: When the first token came, in seconds of `time.perf_counter`; 0 before.
+        ended: When it ended; 0 before.
+    """
+
+    pieces: list[str] = field(default_factory=list)
+    first_token: float = 0.0
+    ended: float = 0.0
+
+    def note_token(self) -> None:
+        """Take the time of the first token."""
+        self.first_token = self.first_token or time.perf_counter()
+
+
 class AnswerStream:
-    """Iterates over the text of an answer; closing it stops the model.
+    """Iterates over the text of an answer; closing it, or dropping it, stops the model.
 
     Attributes:
         sources: What was refilled, known before the first word.
@@ -25,11 +46,11 @@ class AnswerStream:
         self.sources: tuple[Source, ...] = asked.sources()
         self.usage: Usage = asked.usage(refilled.landmarks)
         self._asked = asked
-        self._refilled = refilled
-        self._pieces: list[str] = []
-        self._first_token = 0.0
-        self._ended = 0.0
-        self._generator = self._generate(reader, max_new_tokens)
+        self._fetched = refilled.fetched
+        self._course = Course()
+        self._generator = _generate(
+            reader, asked.rows.ids, [refilled.cache], max_new_tokens, self._course
+        )
 
     @property
     def answer(self) -> Answer:
@@ -38,10 +59,10 @@ class AnswerStream:
         Raises:
             RuntimeError: The stream has not ended yet.
         """
-        if not self._ended:
+        if not self._course.ended:
             raise RuntimeError("the answer is not complete; iterate over the stream to its end")
         return Answer(
-            text="".join(self._pieces).strip(),
+            text="".join(self._course.pieces).strip(),
             sources=self.sources,
             usage=self.usage,
             seconds=self.seconds,
@@ -52,19 +73,19 @@ class AnswerStream:
     def seconds(self) -> Seconds:
         """How long it took, or has taken so far; finding is over before the first word."""
         asked, started = self._asked, self._asked.started
-        until = self._ended or time.perf_counter()
+        until = self._course.ended or time.perf_counter()
         return Seconds(
             load=asked.loaded - started,
             select=asked.selected - asked.loaded,
-            fetch=self._refilled.fetched - asked.selected,
-            first_token=(self._first_token or until) - started,
+            fetch=self._fetched - asked.selected,
+            first_token=(self._course.first_token or until) - started,
             total=until - started,
         )
 
     def close(self) -> None:
         """Stop the model; what was generated so far becomes the answer."""
         self._generator.close()
-        self._ended = self._ended or time.perf_counter()
+        self._course.ended = self._course.ended or time.perf_counter()
 
     def __iter__(self) -> Iterator[str]:
         return self._generator
@@ -75,17 +96,18 @@ class AnswerStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _generate(self, reader: DocumentReader, max_new_tokens: int) -> Generator[str, None, None]:
-        with reader.local.lock, torch.inference_mode():
-            cache = rotated_cache(reader.local, reader.twin, self._refilled.cache)
-        pieces = decode(reader.local, cache, self._asked.rows.ids, max_new_tokens, self._note_token)
-        try:
-            for piece in pieces:
-                self._pieces.append(piece)
-                yield piece
-        finally:
-            pieces.close()
-            self._ended = time.perf_counter()
 
-    def _note_token(self) -> None:
-        self._first_token = self._first_token or time.perf_counter()
+def _generate(
+    reader: DocumentReader, ids: list[int], refilled: list[KVBlock], limit: int, course: Course
+) -> Generator[str, None, None]:
+    """Rotate the one refilled cache, which is let go of then, and decode over it."""
+    with reader.local.lock, torch.inference_mode():
+        cache = rotated_cache(reader.local, reader.twin, refilled.pop())
+    pieces = decode(reader.local, cache, ids, limit, course.note_token)
+    try:
+        for piece in pieces:
+            course.pieces.append(piece)
+            yield piece
+    finally:
+        pieces.close()
+        course.ended = time.perf_counter()

@@ -102,7 +102,7 @@ def load_adapter(directory: Path) -> LandmarkAdapter:
     except FileNotFoundError as error:
         raise AdapterError(
             f"{directory} has no {Path(error.filename or 'adapter file').name}; expected a "
-            "landmark adapter made by acre train or acre convert: check the path"
+            "landmark adapter made by acre_rag.train or acre convert: check the path"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise AdapterError(

@@ -71,7 +71,8 @@ def decode(
                 )
         except BaseException as error:  # noqa: BLE001  # handed to the consumer, which waits
             failures.put(error)
-            streamer.end()
+            # `end` would decode what is left, which may be what failed.
+            streamer.text_queue.put(streamer.stop_signal)
 
     thread = threading.Thread(target=run, name="acre-decode", daemon=True)
     thread.start()

@@ -77,7 +77,7 @@ def make_identity(
     # Selection weights choose among landmarks; they change no stored key or value.
     tensors.pop("selection", None)
     return Identity(
-        weights=_digest_tensors(sorted(model.named_parameters())),
+        weights=_digest_tensors(_weights_of(model)),
         architecture=_digest_json(_settings_of(model)),
         tokenizer=_digest_text(tokenizer.backend_tokenizer.to_str()),
         prefix=_digest_json(prefix_ids),
@@ -93,6 +93,14 @@ def make_identity(
 def document_version(space: str, document_id: str, text: str) -> str:
     """Digest what one document's cache depends on: identity, document and text."""
     return _digest_json([space, document_id, _digest_text(text)])
+
+
+def _weights_of(model: PreTrainedModel) -> list[tuple[str, Tensor]]:
+    """List parameters and persistent buffers (some quantized weights are), tied ones once."""
+    tensors: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
+        tensors.setdefault(id(tensor), (name, tensor))
+    return list(tensors.values())
 
 
 def _settings_of(model: PreTrainedModel) -> dict[str, object]:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from acre_rag.config import Prompt
-from acre_rag.errors import BudgetError, ConfigError, UnsupportedModelError
+from acre_rag.errors import ConfigError, UnsupportedModelError
 
 # Any text that no template changes will do; it marks where the documents go.
 _DOCUMENTS = "ACRE-DOCUMENTS-HERE"
+_DAY = "26 July 2024"
+_ONE_DAY = f"{{%- macro strftime_now(format) -%}}{_DAY}{{%- endmacro -%}}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +86,10 @@ class PromptFrame:
         The parts are encoded one by one, so that their places are known exactly.
 
         Raises:
-            BudgetError: The question is empty.
+            ConfigError: The question is empty.
         """
         if not question.strip():
-            raise BudgetError("the question is empty; ask something", needed=1, available=0)
+            raise ConfigError("the question is empty; expected some words: ask something")
         before, after = self._prompt.question.split("{question}")
         told = self._prompt.instructions if instructions is None else instructions
         lead = self._encode_text(before)
@@ -108,6 +110,9 @@ class PromptFrame:
             tokenize=False,
             add_generation_prompt=True,
             enable_thinking=False,  # ignored by templates that do not know it
+            # Templates that print today's date would give every day caches of its own.
+            chat_template=_on_one_day(self._tokenizer.get_chat_template()),
+            date_string=_DAY,
         )
         before, mark, after = str(rendered).partition(_DOCUMENTS)
         if not mark or _DOCUMENTS in after:
@@ -122,3 +127,8 @@ class PromptFrame:
 
     def _encode_template(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _on_one_day(template: str) -> str:
+    """Let a chat template that asks for the date be told always the same."""
+    return _ONE_DAY + template if "strftime_now" in template else template

@@ -12,7 +12,7 @@ from torch import Tensor
 from acre_rag.cache import KVBlock
 from acre_rag.model.reading import Memory, ReadingTwin
 
-_SEGMENTS_AT_ONCE = 8  # bounds the memory of a coarse pass, however many documents are asked
+_SEGMENTS_AT_ONCE = 8  # bounds the memory of one pass, however many documents are asked
 
 
 def question_queries(

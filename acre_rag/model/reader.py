@@ -47,7 +47,8 @@ class DocumentReader:
         self_check(local.model, self.twin)
         self.frame = PromptFrame(local.tokenizer, config.prompt)
         limit = self.twin.shape.max_positions
-        self.context_tokens = min(config.context_tokens or limit, limit)
+        asked = config.context_tokens
+        self.context_tokens = limit if asked is None else min(asked, limit)
         self.segment_tokens = self._fitting_segment()
         with local.lock, torch.inference_mode():
             self.prefix = read_prefix(self.twin, self._tensor(self.frame.prefix_ids))

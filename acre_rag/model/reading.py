@@ -229,10 +229,11 @@ def _attend(  # noqa: PLR0913  # the framework calls it so
             f"sliding_window={sliding_window}; expected plain full attention: use another model"
         )
     layer = len(acre.keys)
-    acre.keys.append(key)
-    acre.values.append(value)
+    home = acre.cos.device  # layers may be spread over several devices
+    acre.keys.append(key.to(home))
+    acre.values.append(value.to(home))
     if acre.keep_queries:
-        acre.queries.append(query)
+        acre.queries.append(query.to(home))
     if rotates(module):
         cos, sin = acre.cos.to(key.device), acre.sin.to(key.device)
         query, key = rotation_of(module)(query, key, cos, sin)
@@ -248,12 +249,17 @@ def _attend(  # noqa: PLR0913  # the framework calls it so
             query,
             key,
             value,
-            attn_mask=acre.mask,
+            attn_mask=_near(acre.mask, key.device),
             dropout_p=dropout,
             scale=scaling,
             enable_gqa=query.shape[1] != key.shape[1],
         )
     return attended.transpose(1, 2).contiguous(), None
+
+
+def _near(mask: Tensor, device: torch.device) -> Tensor:
+    """Bring a written-out mask to a layer's device; a causal shape has none."""
+    return mask.to(device) if type(mask) is Tensor else mask
 
 
 def _causal(query: Tensor, key: Tensor, value: Tensor, dropout: float, scaling: float) -> Tensor:

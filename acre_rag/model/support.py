@@ -128,7 +128,7 @@ def refusal(model: PreTrainedModel, reason: str) -> UnsupportedModelError:
     """Make the error that names a model and the reason it is refused."""
     return UnsupportedModelError(
         f"{type(model).__name__} cannot be refilled exactly: {reason}; use a full-attention "
-        "decoder such as Llama, Mistral without sliding window, Qwen2, Qwen3, Phi-3, SmolLM3, "
+        "decoder without a sliding window, such as Llama, Mistral, Qwen2, Qwen3, Phi-3, SmolLM3, "
         "Granite, OLMo2 or Gemma (1)"
     )
 

@@ -134,25 +134,33 @@ class CacheArchive:
         return _decode(buffer, manifest, name, shape)
 
     @contextmanager
-    def writer(self, document_id: str, version: str) -> Iterator[ArchiveWriter]:
-        """Lock a document for writing, until the context ends.
+    def writer(
+        self, document_id: str, version: str, *, wait: bool = True
+    ) -> Iterator[ArchiveWriter]:
+        """Lock a document for writing, until the context ends; wait for others, or not at all.
 
         Raises:
             StoreError: Another writer did not end in time, or the store cannot be written.
         """
-        with self.store.writer(self.space, document_id, version) as writer:
+        with self.store.writer(self.space, document_id, version, wait=wait) as writer:
             yield ArchiveWriter(writer, space=self.space, document_id=document_id, version=version)
 
-    def manifests(self) -> Iterator[Manifest]:
+    def manifests(self, *, strict: bool = False) -> Iterator[Manifest]:
         """Go through all documents; damaged manifests are logged and left out.
 
+        Args:
+            strict: Raise at a damaged manifest instead.
+
         Raises:
+            DamagedCacheError: A manifest is damaged, and `strict`.
             StoreError: The store cannot be reached or read.
         """
         for digest, data in self.store.manifests(self.space):
             try:
                 manifest = Manifest.decode(data, space=self.space, document_id=None)
             except DamagedCacheError as error:
+                if strict:
+                    raise
                 _logger.warning("left out document %s of %s: %s", digest, self.store.url, error)
                 continue
             if document_digest(manifest.document_id) == digest:

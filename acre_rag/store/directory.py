@@ -73,11 +73,13 @@ class DirectoryStore:
         return _map_value(self._folder(space, document_id) / version, name, document_id)
 
     @contextmanager
-    def writer(self, space: str, document_id: str, version: str) -> Iterator[DocumentWriter]:
+    def writer(
+        self, space: str, document_id: str, version: str, *, wait: bool = True
+    ) -> Iterator[DocumentWriter]:
         """Lock a document for writing, until the context ends."""
         check_hex("version", version)
         folder = self._folder(space, document_id)
-        with self._locked(folder, document_id, seconds=self._lock_seconds):
+        with self._locked(folder, document_id, seconds=self._lock_seconds if wait else 0):
             self._sweep(folder)
             writer = _DirectoryWriter(folder, version, document_id)
             try:

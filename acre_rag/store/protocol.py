@@ -78,11 +78,11 @@ class CacheStore(Protocol):
         ...
 
     def writer(
-        self, space: str, document_id: str, version: str
+        self, space: str, document_id: str, version: str, *, wait: bool = True
     ) -> AbstractContextManager[DocumentWriter]:
         """Lock a document for writing, until the context ends.
 
-        Entering it waits a bounded time for another writer of the document.
+        Entering it waits a bounded time for another writer of the document, or not at all.
 
         Raises:
             StoreError: Another writer did not end in time, or the store cannot be written.

@@ -114,12 +114,14 @@ class RedisStore:
         return read_value(self._server, keys, version, name, document_id)
 
     @contextmanager
-    def writer(self, space: str, document_id: str, version: str) -> Iterator[DocumentWriter]:
+    def writer(
+        self, space: str, document_id: str, version: str, *, wait: bool = True
+    ) -> Iterator[DocumentWriter]:
         """Lock a document for writing, until the context ends."""
         check_hex("version", version)
         keys = self._keys(space, document_digest(document_id))
         lock = Lock(self._server, keys, document_id, lease_seconds=self._lease_seconds)
-        with lock.held(wait_seconds=self._lock_seconds):
+        with lock.held(wait_seconds=self._lock_seconds if wait else 0):
             yield RedisWriter(
                 self._server, keys, lock, self._index, version=version, document_id=document_id
             )

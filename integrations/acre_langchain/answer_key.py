@@ -24,8 +24,8 @@ def answer_key(engine: ACREEngine, scope: Scope | None) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
 
-def _stored(engine: ACREEngine, scope: Scope) -> list[list[str | int]]:
+def _stored(engine: ACREEngine, scope: Scope) -> list[list[str]]:
     stored = {document.id: document for document in engine.documents()}
     asked = candidates_in_scope(engine, scope).documents
     chosen = [stored[name] for name in (stored if asked is None else asked) if name in stored]
-    return [[one.id, one.created, one.tokens, one.bytes] for one in chosen]
+    return [[one.id, one.version] for one in chosen]

@@ -155,7 +155,7 @@ def test_what_does_not_fit_the_context_is_refused_before_the_model_runs(
 
 
 def test_an_empty_question_is_refused(engine: ACREEngine) -> None:
-    with pytest.raises((BudgetError, ConfigError), match="question is empty"):
+    with pytest.raises(ConfigError, match="question is empty"):
         engine.ask("  ")
 
 
@@ -321,14 +321,14 @@ def test_a_closed_stream_stops_the_model(
     engine: ACREEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = []
-    note = streams.AnswerStream._note_token
+    note = streams.Course.note_token
 
-    def slow(stream: streams.AnswerStream) -> None:
+    def slow(course: streams.Course) -> None:
         steps.append(time.perf_counter())
         time.sleep(0.01)  # else the model may be done before it can be stopped
-        note(stream)
+        note(course)
 
-    monkeypatch.setattr(streams.AnswerStream, "_note_token", slow)
+    monkeypatch.setattr(streams.Course, "note_token", slow)
     engine.reader.local.model.generation_config.eos_token_id = None
     before = threading.active_count()
 
@@ -399,7 +399,7 @@ def test_settings_that_make_no_sense_are_refused(changes: dict[str, object]) -> 
         tiny_settings(**changes)
 
 
-@pytest.mark.parametrize("context", [20, -5])
+@pytest.mark.parametrize("context", [20, 5])
 def test_a_window_that_does_not_fit_the_context_is_refused(
     make_engine: MakeEngine, context: int
 ) -> None:
