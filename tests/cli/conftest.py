@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -94,6 +95,13 @@ def start(folder: Path, model_path: Path) -> Start:
         if command in {"ingest", "ask", "chat", "verify"}:
             line = with_model(line, model_path)
         root = Path(__file__).parents[2]
+
+        def prepare() -> None:
+            # A shell that runs the tests in the background has told its children to ignore Ctrl-C.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if limit is not None:
+                limit()
+
         return subprocess.Popen(
             [sys.executable, "-c", code, *line],
             cwd=folder,
@@ -102,7 +110,7 @@ def start(folder: Path, model_path: Path) -> Start:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=limit,  # noqa: PLW1509  # sets a limit of the process, and no more
+            preexec_fn=prepare,  # noqa: PLW1509  # sets the process up, and no more
         )
 
     return begin
