@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from acre_rag.cli.failures import MisuseError
+from acre_rag.cli.failures import MisuseError, say
 from acre_rag.cli.options import NumberType, SelectionRule
 from acre_rag.config import ACREConfig
 from acre_rag.errors import StoreError
@@ -83,4 +83,9 @@ def opened_engine(setup: Setup) -> Iterator["ACREEngine"]:
             interval_tokens=getattr(adapter, "interval_tokens", defaults.interval_tokens),
         )
         engine = ACREEngine(local, adapter, store, config)
+        if setup.adapter is None and not engine.reader.has_landmarks:
+            say(
+                f"note: {local.name} has no landmark adapter; using the training-free mode "
+                "(--adapter names one, --adapter none hides this note)"
+            )
         yield engine

@@ -30,7 +30,7 @@ from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore
 from acre_rag.text.document import Document
 
-_LOG = logging.getLogger("acre_rag")
+_LOG = logging.getLogger(__name__)
 NO_ADAPTER = "none"
 DEFAULT_NEW_TOKENS = 64
 

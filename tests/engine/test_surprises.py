@@ -1,5 +1,6 @@
 """What happens to a question while the store, the document or the model changes under it."""
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -196,6 +197,8 @@ def test_metadata_that_cannot_be_stored_is_refused_before_anything_is_read(
 def test_without_an_adapter_the_engine_says_which_method_it_takes(
     tmp_path: Path, local: LocalModel, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, logger="acre_rag.engine.engine")
+
     ACREEngine(local, None, tmp_path, tiny_settings())
     ACREEngine(local, "none", tmp_path, tiny_settings())
 
