@@ -136,7 +136,7 @@ def test_a_missing_manifest_is_a_document_that_is_not_stored(
 class _ReadOnlyStore(DirectoryStore):
     """A store that reads and refuses to write."""
 
-    def writer(self, *_: object) -> object:  # type: ignore[override]
+    def writer(self, *_: object, **__: object) -> object:  # type: ignore[override]
         raise StoreError("the store is read-only; expected one that can be written")
 
 
