@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -103,7 +104,8 @@ def chat(
 def _questions() -> Iterator[str]:
     """Take questions from the terminal, or from whatever else is the input."""
     if not sys.stdin.isatty():
-        yield from (line.strip() for line in sys.stdin if line.strip())
+        given = (line.strip() for line in sys.stdin)
+        yield from takewhile(lambda line: line.lower() not in _LEAVE, filter(None, given))
         return
     import readline  # noqa: F401  # gives `input` its line editing
 

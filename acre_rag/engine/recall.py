@@ -134,12 +134,24 @@ class Recall:
         for document_id in dict.fromkeys(ids):
             manifest = self._archive.load_manifest(document_id)
             if manifest is None:
-                raise DocumentNotFoundError(
-                    f"document {document_id!r} is not stored for this model and these settings; "
-                    "expected one that acre documents lists: ingest it first, or check its id"
-                )
+                raise self._not_stored(document_id)
             manifests.append(manifest)
         return manifests
+
+    def _not_stored(self, document_id: str) -> DocumentNotFoundError:
+        store, own = self._archive.store, self._archive.space
+        elsewhere = [space for space in store.spaces() if space != own]
+        if any(store.load_manifest(space, document_id) is not None for space in elsewhere):
+            return DocumentNotFoundError(
+                f"document {document_id!r} is not stored for this model and these settings, but "
+                "for others: it was read with another model, adapter or settings, or by another "
+                "version of acre_rag; expected those of now: ingest it again, or ask with what "
+                "read it"
+            )
+        return DocumentNotFoundError(
+            f"document {document_id!r} is not stored for this model and these settings; expected "
+            "one that was ingested with them: ingest it first, or check its id"
+        )
 
     def _load_landmarks(self, manifest: Manifest, layout: Layout, ledger: Ledger) -> KVBlock:
         names = {window: f"l1:{window}" for window in range(layout.windows)}

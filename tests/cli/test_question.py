@@ -143,3 +143,9 @@ def test_chat_goes_on_after_a_question_that_does_not_fit(stored: Acre) -> None:
     assert result.exit_code == 0
     assert len(objects(result.stdout)) == 1
     assert "error: " in result.stderr
+
+
+def test_a_line_that_leaves_ends_a_piped_chat(stored: Acre) -> None:
+    result = stored("chat", "--json", "--max-new-tokens", "3", stdin="When?\nexit\nWhere?\n")
+
+    assert len(objects(result.stdout)) == 1

@@ -12,12 +12,12 @@ import torch
 from acre_rag.config import ACREConfig
 from acre_rag.engine import ACREEngine
 from acre_rag.engine.stream import Course
-from acre_rag.errors import ConfigError, DamagedCacheError, StoreError
+from acre_rag.errors import ConfigError, DamagedCacheError, DocumentNotFoundError, StoreError
 from acre_rag.model.local import LocalModel
 from acre_rag.model.reader import DocumentReader
 from acre_rag.store import CacheArchive, DirectoryStore
 from acre_rag.text.document import Document
-from tests.conftest import MakeEngine
+from tests.conftest import FindLocal, MakeEngine
 from tests.tiny import tiny_local, tiny_settings
 
 TEXT = "The lamp is in the harbour and the key is under the stone. " * 6
@@ -217,3 +217,15 @@ def spoil(file: Path) -> None:
 @pytest.fixture(autouse=True)
 def _same_numbers() -> None:
     torch.manual_seed(0)
+
+
+def test_a_document_that_another_model_read_is_said_to_be_there(
+    make_engine: MakeEngine, find_local: FindLocal
+) -> None:
+    make_engine().ingest(Document(id="a", text=TEXT))
+    other = make_engine(model=find_local("qwen2", torch.float32))
+
+    with pytest.raises(DocumentNotFoundError, match="but for others: it was read with another"):
+        other.ask("Where?", ["a"])
+    with pytest.raises(DocumentNotFoundError, match="ingest it first, or check its id"):
+        other.ask("Where?", ["b"])
