@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from datetime import datetime, timezone
 
 import torch
@@ -60,7 +59,7 @@ class Ingestion:
                 encoded = self._read_missing(manifest, text, writer, on_progress)
                 writer.publish(manifest)
             elif manifest.metadata != dict(document.metadata):
-                manifest = replace(manifest, metadata=dict(document.metadata))
+                manifest = manifest.with_metadata(dict(document.metadata))
                 writer.publish(manifest)
         if on_progress is not None:
             on_progress(document.id, manifest.tokens, manifest.tokens)

@@ -103,13 +103,6 @@ class RedisWriter:
         with suppress(StoreError):
             self._index.enter(self._keys.document)
 
-    def _published_version(self) -> str | None:
-        key = self._keys.manifest
-        line: bytes = self._server.run(
-            "read", lambda client: client.getrange(key, 0, MAX_LINE_BYTES)
-        )
-        return published_version(line)
-
     def _surviving(self) -> set[str]:
         """Look which values there are; those staged for this version live for another day."""
         members = document_members(self._server, self._keys)
