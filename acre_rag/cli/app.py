@@ -12,6 +12,7 @@ from acre_rag.cli.gate import convert, verify
 from acre_rag.cli.ingest import ingest
 from acre_rag.cli.question import ask, chat
 from acre_rag.cli.stored import delete, documents, inspect
+from acre_rag.cli.stores import stores
 
 app = typer.Typer(
     name="acre",
@@ -24,6 +25,7 @@ app = typer.Typer(
 for command in (ingest, ask, chat, documents, inspect, delete, verify, convert):
     app.command()(command)
 app.command("eval")(evaluate)
+app.add_typer(stores)
 
 
 def _show_version(wanted: bool) -> None:  # typer calls it so

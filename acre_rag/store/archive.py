@@ -11,7 +11,7 @@ from acre_rag.store.address import check_hex, document_digest
 from acre_rag.store.codec import decode_block, encode_block
 from acre_rag.store.frame import Label
 from acre_rag.store.manifest import Manifest
-from acre_rag.store.protocol import CacheStore, DocumentWriter
+from acre_rag.store.protocol import CacheStore, Chunk, DocumentWriter
 
 _logger = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ class ArchiveWriter:
             StoreError: The store cannot be reached or read.
         """
         self._check_ours(manifest)
-        shape = manifest.block_shape(name)
-        return _decode(self._writer.read(name), manifest, name, shape)
+        manifest.block_shape(name)  # refuses a name that the manifest lacks
+        return open_block(self._writer.read(name), manifest, name)
 
     def write_block(self, name: str, block: KVBlock) -> None:
         """Stage a block, in place of one of that name.
@@ -127,11 +127,11 @@ class CacheArchive:
                 manifest says.
             StoreError: The store cannot be reached or read.
         """
-        shape = manifest.block_shape(name)
+        manifest.block_shape(name)  # refuses a name that the manifest lacks
         buffer = self.store.read(self.space, manifest.document_id, manifest.version, name)
         with self._lock:
             self._bytes_read += buffer.nbytes
-        return _decode(buffer, manifest, name, shape)
+        return open_block(buffer, manifest, name)
 
     @contextmanager
     def writer(
@@ -157,16 +157,13 @@ class CacheArchive:
         """
         for digest, data in self.store.manifests(self.space):
             try:
-                manifest = Manifest.decode(data, space=self.space, document_id=None)
+                manifest = open_listed(digest, data, self.space)
             except DamagedCacheError as error:
                 if strict:
                     raise
                 _logger.warning("left out document %s of %s: %s", digest, self.store.url, error)
-                continue
-            if document_digest(manifest.document_id) == digest:
-                yield manifest
             else:
-                _logger.warning("left out %s: it holds %r", digest, manifest.document_id)
+                yield manifest
 
     def delete(self, document_id: str) -> bool:
         """Remove a document with all its blocks; was it there?
@@ -177,11 +174,14 @@ class CacheArchive:
         return self.store.delete(self.space, document_id)
 
 
-def _decode(
-    buffer: memoryview, manifest: Manifest, name: str, shape: tuple[int, int, int, int]
-) -> KVBlock:
-    """Take a block out of its bytes, and hold it to what the manifest says."""
-    expected = (shape, f"torch.{manifest.dtype}")
+def open_block(buffer: memoryview, manifest: Manifest, name: str) -> KVBlock:
+    """Take a block out of its bytes, and hold it to what the manifest says.
+
+    Raises:
+        ValueError: The manifest names no such block.
+        DamagedCacheError: The bytes are damaged, of another place, or of another shape.
+    """
+    expected = (manifest.block_shape(name), f"torch.{manifest.dtype}")
     block = decode_block(
         buffer,
         space=manifest.space,
@@ -195,3 +195,17 @@ def _decode(
             "shape", found=str(found), expected=str(expected)
         )
     return block
+
+
+def open_listed(digest: str, data: Chunk, space: str) -> Manifest:
+    """Take a manifest out of its bytes, as a store lists them, and hold it to its place.
+
+    Raises:
+        DamagedCacheError: The bytes are damaged, or of another document.
+    """
+    manifest = Manifest.decode(data, space=space, document_id=None)
+    if document_digest(manifest.document_id) != digest:
+        raise Label(manifest.document_id, "manifest").damage(
+            "foreign", found=f"it in the place of {digest}", expected="it in its own"
+        )
+    return manifest
