@@ -15,7 +15,6 @@ from acre_rag.engine.recall import Recall
 from acre_rag.engine.stream import AnswerStream
 from acre_rag.errors import (
     ConfigError,
-    DocumentError,
     DocumentNotFoundError,
     DocumentReplacedError,
 )
@@ -24,6 +23,13 @@ from acre_rag.model.demo import DEMO_MODEL, demo_adapter_directory
 from acre_rag.model.landmarks import LandmarkAdapter
 from acre_rag.model.local import LocalModel
 from acre_rag.model.reader import DocumentReader
+from acre_rag.request import (
+    DEFAULT_NEW_TOKENS,
+    Request,
+    check_source_count,
+    checked_documents,
+    checked_ids,
+)
 from acre_rag.store.archive import CacheArchive
 from acre_rag.store.location import open_store
 from acre_rag.store.manifest import Manifest
@@ -32,7 +38,6 @@ from acre_rag.text.document import Document
 
 _LOG = logging.getLogger(__name__)
 NO_ADAPTER = "none"
-DEFAULT_NEW_TOKENS = 64
 
 
 class ACREEngine:
@@ -89,20 +94,11 @@ class ACREEngine:
             on_progress: Called with document id, tokens read, tokens in all.
 
         Raises:
-            DocumentError: A document gives no tokens, or an id comes twice.
+            DocumentError: One is no `Document`, gives no tokens, or has the id of another.
             StoreError: The store cannot be written.
         """
-        seen: set[str] = set()
-        done = []
-        for document in [documents] if isinstance(documents, Document) else documents:
-            if document.id in seen:
-                raise DocumentError(
-                    f"document {document.id!r} comes twice; expected ids that differ: rename one "
-                    "of the two (those before it are stored)"
-                )
-            seen.add(document.id)
-            done.append(self._ingestion.ingest(document, on_progress))
-        return done
+        given = checked_documents(documents)
+        return [self._ingestion.ingest(document, on_progress) for document in given]
 
     def retrieve(
         self,
@@ -119,13 +115,22 @@ class ACREEngine:
             documents: Ids to ask; `None` asks all that are stored.
             refill_tokens: Most raw tokens to choose; `None` takes a quarter of the documents, at
                 least 256 and at most 4,096, within the context.
-            sources: Runs are split or cut to give so many; `None` gives them as they are.
+            sources: Runs are split or cut to give so many, as far as there are intervals; `None`
+                gives them as they are.
 
         Raises:
+            ConfigError: The question is empty, or a number is below what it may be.
             DocumentNotFoundError: A document is not stored, or none is.
             BudgetError: Question and refill do not fit the context.
         """
-        return self._ask(question, documents, refill_tokens).retrieval(sources)
+        check_source_count(sources)
+        request = Request(
+            question=question,
+            documents=checked_ids(documents),
+            refill_tokens=refill_tokens,
+            max_new_tokens=None,
+        )
+        return self._ask(request).retrieval(sources)
 
     def ask(
         self,
@@ -145,6 +150,7 @@ class ACREEngine:
             instructions: Replaces the prompt's own, after the question; caches stay valid.
 
         Raises:
+            ConfigError: The question is empty, or a number is below what it may be.
             DocumentNotFoundError: A document is not stored, or none is.
             BudgetError: Question, refill and answer do not fit the context.
         """
@@ -166,14 +172,18 @@ class ACREEngine:
 
         Closing the stream stops the model. Its `answer` is there once it has ended.
         """
-        if max_new_tokens < 1:
-            raise ConfigError(f"max_new_tokens is {max_new_tokens}; expected 1 or more: raise it")
-        wanted = (question, documents, refill_tokens, max_new_tokens, instructions)
-        asked = self._ask(*wanted)
+        request = Request(
+            question=question,
+            documents=checked_ids(documents),
+            refill_tokens=refill_tokens,
+            max_new_tokens=max_new_tokens,
+            instructions=instructions,
+        )
+        asked = self._ask(request)
         try:
             refilled = self._questioner.refill(asked)
         except DocumentReplacedError:
-            asked = self._ask(*wanted)
+            asked = self._ask(request)
             refilled = self._questioner.refill(asked)
         return AnswerStream(self.reader, asked, refilled, max_new_tokens)
 
@@ -211,28 +221,12 @@ class ACREEngine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(
-        self,
-        question: str,
-        documents: Sequence[str] | None,
-        refill_tokens: int | None,
-        max_new_tokens: int = 0,
-        instructions: str | None = None,
-    ) -> Asked:
+    def _ask(self, request: Request) -> Asked:
         started = time.perf_counter()
-        ids = [documents] if isinstance(documents, str) else documents
-        if ids is not None and not ids:
-            raise ConfigError("documents is empty; expected ids, or None to ask all: name one")
-        recalled = self._recall.recall(ids)
+        recalled = self._recall.recall(request.documents)
         if not recalled.documents:
             raise self._nothing_stored()
-        return self._questioner.ask(
-            recalled,
-            self.reader.frame.question_rows(question, instructions),
-            max_new_tokens=max_new_tokens,
-            refill_tokens=refill_tokens,
-            started=started,
-        )
+        return self._questioner.ask(recalled, request, started=started)
 
     def _stored(self, ids: Sequence[str]) -> Iterator[Manifest]:
         for document_id in dict.fromkeys(ids):

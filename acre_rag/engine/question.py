@@ -15,6 +15,7 @@ from acre_rag.model.prompt import QuestionRows
 from acre_rag.model.reader import DocumentReader
 from acre_rag.refill import Selection, choose, mixture_scores, published_scores, splice
 from acre_rag.refill_map import DocumentStrip, RefillMap
+from acre_rag.request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,30 +159,15 @@ class Questioner:
         self._reader = reader
         self._recall = recall
 
-    def ask(
-        self,
-        recalled: Recalled,
-        rows: QuestionRows,
-        *,
-        max_new_tokens: int,
-        refill_tokens: int | None,
-        started: float,
-    ) -> Asked:
+    def ask(self, recalled: Recalled, request: Request, *, started: float) -> Asked:
         """Score the landmarks and choose intervals.
 
         Raises:
             BudgetError: Question, refill and answer do not fit the context.
         """
         loaded = time.perf_counter()
-        used = self._reader.prefix.tokens + len(rows.ids) + max_new_tokens
-        if used >= self._reader.context_tokens:
-            raise BudgetError(
-                f"prefix, question and answer need {used} tokens of a context of "
-                f"{self._reader.context_tokens}; expected room for landmarks beside them: shorten "
-                "the question, or lower max_new_tokens",
-                needed=used,
-                available=self._reader.context_tokens,
-            )
+        rows = self._reader.frame.question_rows(request.question, request.instructions)
+        free = self._free_tokens(rows, request.max_new_tokens or 0)
         segments = _segments(recalled.documents)
         lengths = [
             len(document.layout.interval_tokens_of(interval))
@@ -193,8 +179,8 @@ class Questioner:
             lengths=torch.tensor(lengths),
             segment_intervals=[segment.intervals for segment in segments],
             keep_landmarks=self._reader.has_landmarks,
-            free_tokens=self._reader.context_tokens - used,
-            refill_tokens=refill_tokens,
+            free_tokens=free,
+            refill_tokens=request.refill_tokens,
         )
         return Asked(
             recalled=recalled,
@@ -207,7 +193,12 @@ class Questioner:
         )
 
     def refill(self, asked: Asked) -> Refilled:
-        """Fetch what was chosen, and splice it into the landmarks."""
+        """Fetch what was chosen, and splice it into the landmarks.
+
+        Raises:
+            BudgetError: The model would see nothing of the documents.
+        """
+        self._check_seen(asked)
         parts, owners = [], []
         for index, document in enumerate(asked.recalled.documents):
             intervals = asked.chosen(index)
@@ -227,6 +218,42 @@ class Questioner:
         spliced = splice(landmarks, places, refill, order)
         cache = KVBlock.concatenate([self._reader.prefix, spliced])
         return Refilled(cache=cache, landmarks=landmarks.tokens, fetched=fetched)
+
+    def _free_tokens(self, rows: QuestionRows, max_new_tokens: int) -> int:
+        """Count what prefix, question and answer leave of the context: one token or more."""
+        context = self._reader.context_tokens
+        room = context - self._reader.prefix.tokens - len(rows.ids)
+        if room < 1 or (max_new_tokens and room < 2):
+            raise BudgetError(
+                f"the question and its instructions take {len(rows.ids)} tokens, which leaves "
+                f"{room} of a context of {context}; expected room for landmarks and an answer: "
+                f"shorten the question by {2 - room} tokens or more",
+                needed=len(rows.ids),
+                available=max(len(rows.ids) + room - 2, 0),
+            )
+        if max_new_tokens >= room:
+            raise BudgetError(
+                f"max_new_tokens is {max_new_tokens}; prefix and question leave {room} of a "
+                f"context of {context}; expected at most {room - 1}, landmarks left out: lower it, "
+                "or shorten the question",
+                needed=max_new_tokens,
+                available=room - 1,
+            )
+        return room - max_new_tokens
+
+    def _check_seen(self, asked: Asked) -> None:
+        """Refuse a budget below one interval where no landmarks speak for what is left out."""
+        if self._reader.has_landmarks or len(asked.selection.intervals):
+            return
+        tokens = [document.layout.tokens for document in asked.recalled.documents]
+        needed = min(self._reader.config.interval_tokens, *tokens)
+        raise BudgetError(
+            "nothing would be refilled, and the training-free mode keeps no landmarks: the model "
+            f"would see nothing of the documents; expected refill_tokens of {needed} or more and "
+            "room for them: raise it, or leave it out and shorten the question",
+            needed=needed,
+            available=0,
+        )
 
     def _score(self, segments: Sequence[Segment], rows: QuestionRows) -> torch.Tensor:
         landmarks = [segment.landmarks for segment in segments]

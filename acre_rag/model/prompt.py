@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from acre_rag.config import Prompt
 from acre_rag.errors import ConfigError, UnsupportedModelError
+from acre_rag.request import check_question
 
 # Any text that no template changes will do; it marks where the documents go.
 _DOCUMENTS = "ACRE-DOCUMENTS-HERE"
@@ -88,8 +89,7 @@ class PromptFrame:
         Raises:
             ConfigError: The question is empty.
         """
-        if not question.strip():
-            raise ConfigError("the question is empty; expected some words: ask something")
+        check_question(question)
         before, after = self._prompt.question.split("{question}")
         told = self._prompt.instructions if instructions is None else instructions
         lead = self._encode_text(before)

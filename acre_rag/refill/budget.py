@@ -40,27 +40,39 @@ def plan_budget(
         segment_landmarks: Landmarks of each segment that stay in the cache.
         segment_scores: Score that each segment's intervals have together.
         document_tokens: Raw tokens of all documents asked.
-        refill_tokens: Budget asked for; `None` takes a quarter of the documents, at least 256
-            and at most 4,096, within what is free.
+        refill_tokens: Budget asked for; more than the documents have means all of them. `None`
+            takes a quarter of the documents, at least 256 and at most 4,096, within what is free.
 
     Raises:
         BudgetError: The budget asked for does not fit, or there is no room at all.
+        ValueError: The budget is below 0.
     """
+    if refill_tokens is not None and refill_tokens < 0:
+        raise ValueError(f"refill_tokens is {refill_tokens}; expected 0 or more: raise it")
     ranked = sorted(range(len(segment_scores)), key=lambda i: segment_scores[i], reverse=True)
-    room = free_tokens - segment_landmarks[ranked[0]]
-    if room < 0 or (refill_tokens is not None and not 0 <= refill_tokens <= room):
-        needed = segment_landmarks[ranked[0]] + (refill_tokens or 0)
+    landmarks = segment_landmarks[ranked[0]]
+    room = free_tokens - landmarks
+    if room < 0:
         raise BudgetError(
-            f"landmarks and refill need {needed} tokens, but {max(free_tokens, 0)} are free beside "
-            f"prefix, question and answer; expected refill_tokens from 0 to {max(room, 0)}: lower "
-            "it, ask for a shorter answer, or use a model with a longer context",
-            needed=needed,
+            f"the landmarks of one segment need {landmarks} tokens, but {max(free_tokens, 0)} are "
+            "free beside prefix, question and answer; expected room for them: shorten the "
+            "question, lower max_new_tokens, or use a model with a longer context",
+            needed=landmarks,
             available=max(free_tokens, 0),
         )
     if refill_tokens is None:
         refill_tokens = min(max(document_tokens // 4, LEAST_REFILL), MOST_REFILL, room)
     # What short documents cannot fill is left to the landmarks of others.
     refill_tokens = min(refill_tokens, document_tokens)
+    if refill_tokens > room:
+        raise BudgetError(
+            f"a refill of {refill_tokens} tokens needs {landmarks + refill_tokens} with its "
+            f"landmarks, but {free_tokens} are free beside prefix, question and answer; expected "
+            f"refill_tokens from 0 to {room}: lower it, ask for a shorter answer, or use a model "
+            "with a longer context",
+            needed=landmarks + refill_tokens,
+            available=free_tokens,
+        )
     kept = []
     left = free_tokens - refill_tokens
     for segment in ranked:

@@ -1,5 +1,6 @@
 """Files and folders to documents."""
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -35,15 +36,31 @@ def read_documents(paths: PathLike | Iterable[PathLike]) -> Iterator[Document]:
         DocumentError: A path is missing or of a kind that cannot be read, a folder holds nothing
             to read, or a file is empty, binary, wrongly encoded, encrypted or broken.
     """
+    for name in find_documents(paths):
+        yield _read(name)
+
+
+def find_documents(paths: PathLike | Iterable[PathLike]) -> list[str]:
+    """Name the documents that `read_documents` would give, without reading any.
+
+    Raises:
+        DocumentError: A path is missing or of a kind that cannot be read, or a folder holds
+            nothing to read.
+    """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     names = [name for path in given for name in _names(os.fspath(path))]
-    for name in dict.fromkeys(names):
-        yield _read(name)
+    return list(dict.fromkeys(names))
 
 
 def _names(given: str) -> Iterator[str]:
     """Name each file that a path stands for."""
     path = Path(given)
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # said below
+    except (OSError, ValueError) as error:
+        raise DocumentError(_unreadable(given, error)) from error
     if path.is_dir():
         found = [f"{given.rstrip('/')}/{file.relative_to(path).as_posix()}" for file in _walk(path)]
         if not found:
@@ -90,8 +107,14 @@ def _read(name: str) -> Document:
     return Document(id=name, text=text, metadata={"path": name, "media_type": kind.media_type})
 
 
-def _unreadable(name: str, error: OSError) -> str:
-    return f"{name!r} cannot be read ({error.strerror}); expected a readable file: check its rights"
+def _unreadable(name: str, error: OSError | ValueError) -> str:
+    shown = name if len(name) <= 120 else f"{name[:117]}..."
+    if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM):
+        remedy = "check its rights"
+    else:
+        remedy = "check the path"
+    reason = getattr(error, "strerror", None) or error
+    return f"{shown!r} cannot be read ({reason}); expected a readable file: {remedy}"
 
 
 def _expected() -> str:

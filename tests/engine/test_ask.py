@@ -11,6 +11,7 @@ from acre_rag.config import ACREConfig
 from acre_rag.engine import ACREEngine
 from acre_rag.engine import stream as streams
 from acre_rag.errors import AdapterError, BudgetError, ConfigError, DocumentNotFoundError
+from acre_rag.request import Request
 from acre_rag.text.document import Document
 from tests.conftest import FindLocal, MakeEngine
 from tests.engine.texts import ALL, CAT, HEN, QUESTION
@@ -137,31 +138,65 @@ def test_the_cache_and_the_answer_fit_the_context_to_the_token(
 
 
 @pytest.mark.parametrize(
-    ("question", "refill", "new"),
+    ("question", "refill", "new", "message"),
     [
-        ("where? " * CONTEXT, None, NEW),
-        (QUESTION, CONTEXT, NEW),
-        (QUESTION, -1, NEW),
-        (QUESTION, None, CONTEXT),
-        (QUESTION, 0, CONTEXT - 50),
+        ("where? " * CONTEXT, None, NEW, "shorten the question by"),
+        (QUESTION, None, CONTEXT, r"expected at most \d+, landmarks left out"),
+        (QUESTION, 0, CONTEXT - 60, "landmarks of one segment need"),
     ],
-    ids=["question", "refill", "negative", "answer", "landmarks"],
+    ids=["question", "answer", "landmarks"],
 )
 def test_what_does_not_fit_the_context_is_refused_before_the_model_runs(
-    engine: ACREEngine, question: str, refill: int | None, new: int
+    engine: ACREEngine, question: str, refill: int | None, new: int, message: str
 ) -> None:
-    with pytest.raises(BudgetError, match="expected"):
+    with pytest.raises(BudgetError, match=message):
         engine.ask(question, ["cat"], refill, new)
 
 
-def test_an_empty_question_is_refused(engine: ACREEngine) -> None:
-    with pytest.raises(ConfigError, match="question is empty"):
-        engine.ask("  ")
+def test_the_longest_answer_that_a_message_names_is_accepted(make_engine: MakeEngine) -> None:
+    engine = make_engine(adapter="none")
+    engine.ingest([CAT])
+    with pytest.raises(BudgetError) as caught:
+        engine.retrieve("where? " * CONTEXT)
+    assert caught.value.needed > caught.value.available
+    with pytest.raises(BudgetError) as caught:
+        engine.stream(QUESTION, ["cat"], 1, CONTEXT)
+
+    for new in (caught.value.available, caught.value.available + 1):
+        with pytest.raises(BudgetError, match="max_new_tokens is" if new > caught.value.available
+                           else "nothing would be refilled"):  # fmt: skip
+            engine.stream(QUESTION, ["cat"], 0, new)
 
 
-def test_an_answer_of_no_tokens_is_refused(engine: ACREEngine) -> None:
-    with pytest.raises(ConfigError, match="max_new_tokens"):
-        engine.ask(QUESTION, max_new_tokens=0)
+@pytest.mark.parametrize("adapter", [None, "none"], ids=["landmarks", "training-free"])
+def test_a_budget_beyond_the_document_is_the_whole_document(
+    make_engine: MakeEngine, adapter: str | None
+) -> None:
+    engine = make_engine(adapter=adapter)
+    engine.ingest([CAT])
+
+    answer = engine.ask(QUESTION, ["cat"], 10 * CONTEXT, NEW)
+
+    assert answer.usage.refilled_tokens == _tokens(engine, CAT)
+
+
+def test_without_landmarks_a_budget_of_less_than_an_interval_is_refused(
+    make_engine: MakeEngine,
+) -> None:
+    engine = make_engine(adapter="none")
+    engine.ingest([CAT])
+
+    assert engine.retrieve(QUESTION, ["cat"], 0).sources == ()
+    with pytest.raises(BudgetError, match=f"refill_tokens of {INTERVAL} or more"):
+        engine.ask(QUESTION, ["cat"], 0, NEW)
+    assert 0 < engine.ask(QUESTION, ["cat"], INTERVAL, NEW).usage.refilled_tokens <= INTERVAL
+
+
+@pytest.mark.parametrize("count", [8, 10**6])
+def test_there_are_no_more_sources_than_intervals(engine: ACREEngine, count: int) -> None:
+    sources = engine.retrieve(QUESTION, ["cat"], 4 * INTERVAL, sources=count).sources
+
+    assert len(sources) == 4
 
 
 # What comes back
@@ -292,7 +327,7 @@ def test_a_document_longer_than_the_context_is_read_and_asked(
 def test_scores_of_segments_asked_apart_add_up_to_one(make_engine: MakeEngine) -> None:
     engine = make_engine(config=tiny_settings(context_tokens=140))
     engine.ingest([_long(engine)])
-    asked = engine._ask(QUESTION, None, 0)
+    asked = engine._ask(Request(question=QUESTION, refill_tokens=0))
 
     assert len(asked.segments) > len(asked.selection.segments) > 0
     assert float(asked.selection.scores.sum()) == pytest.approx(1, abs=1e-4)

@@ -3,6 +3,7 @@
 import torch
 
 from acre_rag.model.decode import rotated_cache
+from acre_rag.request import Request
 from tests.conftest import MakeEngine
 from tests.engine.texts import ALL, QUESTION
 from tests.reference import forward
@@ -17,7 +18,7 @@ def test_several_documents_are_spliced_as_the_masked_forward_sees_them(
     reader, config = engine.reader, engine.config
     names = [document.id for document in reversed(ALL)]
 
-    asked = engine._ask(QUESTION, names, 30)
+    asked = engine._ask(Request(question=QUESTION, documents=tuple(names), refill_tokens=30))
     refilled = engine._questioner.refill(asked)
     with torch.inference_mode():
         cache = rotated_cache(reader.local, reader.twin, refilled.cache)

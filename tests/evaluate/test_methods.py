@@ -233,9 +233,10 @@ def test_a_budget_that_does_not_fit_the_context_is_refused(
     composed: list[ComposedDocument], readers: Readers
 ) -> None:
     method = Refilling(name="acre", rule=learned)
+    room = readers.free.context_tokens - 200
 
     with pytest.raises(BudgetError, match="lower"):
-        method.prompts(_open(composed[0], readers), 10_000)
+        method.prompts(_open(composed[0], readers, tokens=room), 10_000)
 
 
 def test_methods_that_are_not_there_are_refused(readers: Readers, local: LocalModel) -> None:

@@ -59,7 +59,23 @@ def test_the_largest_refill_that_fits_is_accepted_and_one_more_is_not() -> None:
     assert (caught.value.needed, caught.value.available) == (51, 50)
 
 
-@pytest.mark.parametrize(("free", "refill"), [(19, None), (19, 0), (-5, None), (50, -1)])
-def test_what_cannot_fit_is_refused(free: int, refill: int | None) -> None:
-    with pytest.raises(BudgetError):
+@pytest.mark.parametrize(("free", "refill"), [(19, None), (19, 0), (-5, None)])
+def test_where_not_even_one_segments_landmarks_fit_the_message_says_so(
+    free: int, refill: int | None
+) -> None:
+    with pytest.raises(BudgetError, match=f"need 20 tokens, but {max(free, 0)} are free") as caught:
         _plan(free, refill)
+
+    assert (caught.value.needed, caught.value.available) == (20, max(free, 0))
+
+
+def test_a_budget_beyond_the_documents_is_all_of_them() -> None:
+    assert _plan(90, 10**9, tokens=70) == Budget(segments=(1,), refill_tokens=70)
+
+    with pytest.raises(BudgetError, match=r"a refill of 70 tokens .* from 0 to 69"):
+        _plan(89, 10**9, tokens=70)
+
+
+def test_a_budget_below_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="refill_tokens is -1; expected 0 or more"):
+        _plan(ROOMY, -1)

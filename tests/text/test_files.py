@@ -11,7 +11,7 @@ from pypdf.generic import DictionaryObject, NameObject, StreamObject
 
 from acre_rag.errors import DocumentError
 from acre_rag.text.document import Document
-from acre_rag.text.files import read_documents
+from acre_rag.text.files import find_documents, read_documents
 
 
 @pytest.fixture(autouse=True)
@@ -248,3 +248,25 @@ def test_a_file_that_cannot_be_opened_is_refused(monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(DocumentError, match=r"cannot be read \(Permission denied\); .*rights"):
         _only(_write("a.txt", "text"))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("n" * 300 + ".txt", r"cannot be read \(File name too long\); .*: check the path"),
+        ("a/" * 3000 + "b.txt", r"cannot be read \(File name too long\); .*: check the path"),
+        ("a\0b.txt", r"cannot be read \(embedded null byte\)"),
+        (__file__ + "/b.txt", "found no file"),
+    ],
+)
+def test_a_path_that_cannot_be_is_one_clear_error(path: str, message: str) -> None:
+    with pytest.raises(DocumentError, match=message) as caught:
+        list(read_documents(path))
+
+    assert len(str(caught.value)) < 300
+
+
+def test_files_are_found_without_being_read() -> None:
+    name = _write("docs/a.txt", b"\xff\xfe\0")
+
+    assert find_documents(["docs", name]) == [name]
