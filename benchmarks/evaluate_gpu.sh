@@ -2,11 +2,13 @@
 # Measures all methods on one GPU in some minutes: raw JSON, answers and pictures under $OUT.
 #
 #   DATA=dev-sets MODEL=model-directory ADAPTER=adapter-directory OUT=results \
-#       bash benchmarks/evaluate_gpu.sh [squad] [sets] [lengths]
+#       bash benchmarks/evaluate_gpu.sh [squad] [sets] [lengths] [times]
 #
 # MODEL is a directory in Hugging Face's layout that holds the demo model; left out, the installed
 # one is taken. ADAPTER left out takes the one that ships, where one does. SENTENCES is a directory
-# with MiniLM; left out, the installed package's. SCALE=0.1 asks a tenth of the questions.
+# with MiniLM; left out, the installed package's. SCALE=0.1 asks a tenth of the questions;
+# METHODS="acre full" measures these alone. AT_ONCE runs share the GPU: one alone keeps it waiting
+# for Python. Times to the first token are taken at the end, by one run alone.
 # Beyond torch and transformers it takes: safetensors, numpy, xxhash, msgpack, filelock,
 # platformdirs, typer, bm25s; matplotlib for pictures, rouge-score (with nltk, absl-py, six) for
 # long answers.
@@ -17,8 +19,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 : "${OUT:?is not set; expected a directory for the results}"
 python=${PYTHON:-python3}
 scale=${SCALE:-1}
-at_once=${AT_ONCE:-3} # one run alone keeps a GPU waiting for Python
+at_once=${AT_ONCE:-4}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
+export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
 
 if [[ -n ${MODEL:-} ]]; then
     # Under its own name the demo model has calibrated heads, and the adapter that ships.
@@ -30,10 +33,7 @@ fi
 mkdir -p "$OUT"
 shared=(${ADAPTER:+--adapter "$ADAPTER"} ${SENTENCES:+--sentence-model "$SENTENCES"})
 shared+=(${DEVICE:+--device "$DEVICE"} ${DTYPE:+--dtype "$DTYPE"})
-with_acre=${ADAPTER:+yes}
-[[ -e acre_rag/adapters/smollm2-135m-instruct/acre_config.json ]] && with_acre=yes
-some=${with_acre:+acre,oracle,}acre-training-free,full,snapkv,rag-bm25,rag-dense
-few=${with_acre:+acre,}acre-training-free,full,rag-bm25
+[[ -n ${METHODS:-} ]] && shared+=(--methods "$METHODS")
 
 jobs=()
 # plan NAME DATASET QUESTIONS OPTIONS...: one run, named by its results
@@ -56,44 +56,52 @@ run() {
     fi
 }
 
-for part in "${@:-squad sets lengths}"; do
-    for wanted in $part; do
-        case $wanted in
-        squad)
-            plan squad-4096 squad-dev.jsonl.gz 320 --budget 128 --budget 256 --budget 512
-            ;;
-        sets)
-            plan covidqa-4096 covidqa-dev.jsonl.gz 150 --budget 256 --budget 512 --methods "$some"
-            plan fairytaleqa-4096 fairytaleqa-val.jsonl.gz 150 --budget 256 --budget 512 --methods "$some"
-            plan leval-4096 leval-scientific.jsonl.gz 100 --budget 256 --budget 512 --methods "$some"
-            plan hotpotqa-4096 hotpotqa-100.jsonl.gz 100 --budget 256 --budget 512 --methods "$some"
-            plan kv-4096 kv-retrieval-75.jsonl.gz 60 --budget 256 --budget 512 --methods "$some" \
-                --max-new-tokens 48
-            plan qmsum-16384 qmsum-val.jsonl.gz 60 --budget 512 --budget 1024 --methods "$some" \
-                --max-document-tokens 16384 --max-new-tokens 128
-            ;;
-        lengths)
-            plan squad-1000 squad-dev.jsonl.gz 150 --budget 256 --methods "$few" \
-                --max-document-tokens 1000
-            # The same questions at every length: their gold lies within the first 4,096 tokens.
-            for tokens in 4096 16384 50000; do
-                plan "squad-same-$tokens" squad-dev.jsonl.gz 150 --budget 512 --methods "$few" \
-                    --max-document-tokens "$tokens" --questions-within 4096 \
-                    --questions-per-document 10 --timed 4
-            done
-            ;;
-        *)
-            echo "part is '$wanted'; expected squad, sets or lengths" >&2
-            exit 2
-            ;;
-        esac
-    done
+# wait_for FEWER: until fewer runs than that are left
+wait_for() {
+    while (($(jobs -rp | wc -l) >= $1)); do wait -n || true; done
+}
+
+parts="${*:-squad sets lengths times}"
+for part in $parts; do
+    case $part in
+    lengths)
+        # The same questions at every length: their gold lies within the first 4,096 tokens.
+        for tokens in 50000 16000 4096; do
+            plan "squad-same-$tokens" squad-dev.jsonl.gz 300 --budget 512 --timed 0 \
+                --max-document-tokens "$tokens" --questions-within 4096 --questions-per-document 20
+        done
+        plan squad-1000 squad-dev.jsonl.gz 300 --budget 256 --timed 0 --max-document-tokens 1000
+        ;;
+    squad)
+        plan squad-4096 squad-dev.jsonl.gz 600 --budget 128 --budget 256 --budget 512 --timed 0 \
+            --picture "$OUT/squad-4096.png"
+        ;;
+    sets)
+        plan qmsum-16384 qmsum-val.jsonl.gz 150 --budget 512 --budget 1024 --timed 0 \
+            --max-document-tokens 16384 --max-new-tokens 128
+        plan kv-4096 kv-retrieval-75.jsonl.gz 60 --budget 256 --budget 512 --timed 0 \
+            --max-new-tokens 48
+        plan hotpotqa-4096 hotpotqa-100.jsonl.gz 100 --budget 256 --budget 512 --timed 0
+        plan covidqa-4096 covidqa-dev.jsonl.gz 300 --budget 256 --budget 512 --timed 0
+        plan leval-4096 leval-scientific.jsonl.gz 150 --budget 256 --budget 512 --timed 0
+        plan fairytaleqa-4096 fairytaleqa-val.jsonl.gz 300 --budget 256 --budget 512 --timed 0
+        ;;
+    times) ;;
+    *)
+        echo "part is '$part'; expected squad, sets, lengths or times" >&2
+        exit 2
+        ;;
+    esac
 done
 
-started=$SECONDS
 for job in "${jobs[@]}"; do
-    while (($(jobs -rp | wc -l) >= at_once)); do wait -n || true; done
+    wait_for "$at_once"
     eval "run $job" &
 done
-wait
-echo "all of it took $((SECONDS - started)) s"
+wait_for 1
+if [[ " $parts " == *" times "* ]]; then
+    jobs=()
+    plan times-4096 squad-dev.jsonl.gz 8 --questions-per-document 8 --budget 256
+    eval "run ${jobs[0]}"
+fi
+echo "all of it took $SECONDS s"

@@ -1,16 +1,15 @@
 """The methods over a plain prefill: the whole text, and SnapKV's choice from it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from acre_rag.cache import KVBlock
 from acre_rag.evaluate.documents import OpenDocument
 from acre_rag.evaluate.prompts import Prompt, joined
 from acre_rag.model.batched import RememberedPrompt
-from acre_rag.model.reading import Reading, ReadingTwin
 
+_QUESTION_TOKENS_AT_ONCE = 65_536
 _POOLED = 5  # SnapKV's kernel, as its authors' code has it
 
 
@@ -43,7 +42,7 @@ class FullText:
         ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SnapKV:
     """SnapKV (arXiv 2404.14469): every head keeps what the prompt's end attends to most.
 
@@ -54,6 +53,8 @@ class SnapKV:
 
     name: str = "snapkv"
     budgeted: bool = True
+    _of: OpenDocument | None = field(default=None, init=False)
+    _paid: list[Tensor] = field(default_factory=list, init=False)
 
     def prompts(self, opened: OpenDocument, budget: int) -> list[Prompt | None]:
         """Make a prompt for each question."""
@@ -63,54 +64,64 @@ class SnapKV:
         # Attention knows distances alone: the kept keys stand where the ids behind them, counted
         # on from what is kept, are as far away as they were.
         shift = block.tokens - prefix - kept
+        cut = block.tokens - prefix < len(opened.document.tokens.ids)
         found: list[Prompt | None] = []
         with opened.reader.local.lock, torch.inference_mode():
+            if self._of is not opened:
+                self._of, self._paid = opened, _paid_by_questions(opened)
             places = torch.arange(block.tokens, device=block.keys.device)
-            seen = twin.rotate(block.keys[:, None], places)
             moved = twin.rotate(block.keys[:, None], places - shift)[:, 0]
-            for rows in opened.rows:
-                reading = _read_rows(twin, rows.ids, block)
-                chosen = _chosen(twin, reading, seen[:, 0], prefix, kept)
-                index = chosen[..., None].expand(-1, -1, -1, block.keys.shape[3])
+            first = places[:prefix].expand(*moved.shape[:2], -1)
+            for rows, paid in zip(opened.rows, self._paid, strict=True):
+                best = paid.topk(kept, dim=-1).indices.sort(dim=-1).values + prefix
+                index = torch.cat([first, best], dim=-1)[..., None]
+                index = index.expand(-1, -1, -1, block.keys.shape[3])
                 remembered = RememberedPrompt(
                     keys=moved.gather(2, index), values=block.values.gather(2, index), ids=rows.ids
                 )
-                cut = block.tokens - prefix < len(opened.document.tokens.ids)
                 found.append(
                     Prompt(remembered=remembered, spans=None, refilled_tokens=kept, cut=cut)
                 )
         return found
 
 
-def _read_rows(twin: ReadingTwin, ids: list[int], block: KVBlock) -> Reading:
-    rows = torch.tensor([ids], device=block.keys.device)
+def _paid_by_questions(opened: OpenDocument) -> list[Tensor]:
+    """Measure what each question pays to the document: each (layers, kv_heads, tokens)."""
+    found: list[Tensor] = []
+    # A question's attention in one layer takes this much memory for each of them.
+    at_once = max(_QUESTION_TOKENS_AT_ONCE // opened.plain.tokens, 1)
+    for start in range(0, len(opened.rows), at_once):
+        asked = [own.ids for own in opened.rows[start : start + at_once]]
+        found.extend(_paid(opened, asked).unbind(1))
+    return found
+
+
+def _paid(opened: OpenDocument, asked: list[list[int]]) -> Tensor:
+    """Run questions over the document: (layers, questions, kv_heads, tokens), smoothed."""
+    twin, block, prefix = opened.reader.twin, opened.plain, opened.reader.prefix.tokens
+    device, tokens = block.keys.device, block.tokens
+    rows = max(map(len, asked))
+    # What pads a question stands behind it, where no row of its own sees it.
+    ids = torch.tensor([own + [0] * (rows - len(own)) for own in asked], device=device)
+    share = torch.tensor([[(r < len(own)) / len(own) for r in range(rows)] for own in asked])
     memory = twin.remember(block.keys[:, None], block.values[:, None])
-    return twin.read(twin.embed(rows), memory=memory, keep_queries=True)
-
-
-def _chosen(twin: ReadingTwin, reading: Reading, seen: Tensor, prefix: int, kept: int) -> Tensor:
-    """Choose tokens for every head, the prefix first: (layers, kv_heads, prefix + kept)."""
+    reading = twin.read(twin.embed(ids), memory=memory, keep_queries=True)
     if reading.queries is None:
         raise ValueError("the pass kept no queries; expected keep_queries to be honoured")
-    layers, kv_heads, tokens, _ = seen.shape
-    rows = reading.queries.shape[3]
-    positions = torch.arange(tokens, tokens + rows, device=seen.device)
-    asking = twin.rotate(reading.queries, positions)[:, 0]
-    own = twin.rotate(reading.keys, positions)[:, 0]
-    causal = torch.ones(rows, rows, dtype=torch.bool, device=seen.device).tril()
-    chosen = []
-    for layer in range(layers):
+    positions = torch.arange(tokens, tokens + rows, device=device)
+    asking, own = twin.rotate(reading.queries, positions), twin.rotate(reading.keys, positions)
+    causal = torch.ones(rows, rows, dtype=torch.bool, device=device).tril()
+    found = []
+    for layer, seen in enumerate(memory.keys):
         # A key head serves neighbouring query heads (grouped-query attention).
-        grouped = asking[layer].float().unflatten(0, (kv_heads, -1))
-        past = grouped @ seen[layer].float().transpose(1, 2)[:, None]
-        among = grouped @ own[layer].float().transpose(1, 2)[:, None]
+        grouped = asking[layer].float().unflatten(1, (own.shape[2], -1))
+        past = grouped @ seen.float().transpose(2, 3)[:, :, None]
+        among = grouped @ own[layer].float().transpose(2, 3)[:, :, None]
         among = among.masked_fill(~causal, -torch.inf)
         paid = (torch.cat([past, among], dim=-1) * twin.shape.scaling).softmax(dim=-1)
-        mean = paid[..., prefix:tokens].mean(dim=(1, 2))
-        smooth = torch.nn.functional.avg_pool1d(mean, _POOLED, stride=1, padding=_POOLED // 2)
-        chosen.append(smooth.topk(kept, dim=-1).indices.sort(dim=-1).values + prefix)
-    first = torch.arange(prefix, device=seen.device).expand(layers, kv_heads, -1)
-    return torch.cat([first, torch.stack(chosen)], dim=-1)
+        mean = paid[..., prefix:tokens].mean(dim=2).mul(share.to(device)[:, None, :, None]).sum(2)
+        found.append(torch.nn.functional.avg_pool1d(mean, _POOLED, stride=1, padding=_POOLED // 2))
+    return torch.stack(found)
 
 
 def _runs(places: "object") -> list[list[int]]:

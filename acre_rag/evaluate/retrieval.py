@@ -17,8 +17,8 @@ from acre_rag.text.tokens import interval_characters
 
 CHUNK_TOKENS = 64
 
-Rank = Callable[[str], NDArray[np.float64]]
-"""Scores every chunk for a question."""
+Rank = Callable[[Sequence[str]], NDArray[np.float64]]
+"""Scores every chunk for every question, (questions, chunks)."""
 
 Index = Callable[[Sequence[str]], Rank]
 """Makes chunks ready to be ranked."""
@@ -68,9 +68,10 @@ class Retrieval:
         between = frame.encode_with_offsets("\n")[0]
         prefix = remembered(twin, opened.reader.prefix, [])
         found: list[Prompt | None] = []
-        for question, rows in zip(opened.document.questions, opened.rows, strict=True):
-            ranked = np.argsort(-self._rank(question.text), kind="stable")
-            chosen = sorted(ranked[: budget // self.chunk_tokens].tolist())
+        scores = self._rank([question.text for question in opened.document.questions])
+        ranked = np.argsort(-scores, axis=1, kind="stable")
+        for best, rows in zip(ranked, opened.rows, strict=True):
+            chosen = sorted(best[: budget // self.chunk_tokens].tolist())
             parts = [tokens.ids[_slice(layout, chunk)].tolist() for chunk in chosen]
             ids = parts[0]
             for (before, after), part in zip(pairwise(chosen), parts[1:], strict=True):
@@ -106,11 +107,16 @@ def bm25_index(chunks: Sequence[str]) -> Rank:
     if any(words):
         index.index(words, show_progress=False)
 
-    def rank(question: str) -> NDArray[np.float64]:
-        asked = bm25s.tokenize([question], return_ids=False, show_progress=False)[0]
-        if not asked or not any(words):
-            return np.zeros(len(chunks))
-        return np.asarray(index.get_scores(asked), dtype=np.float64)
+    def rank(questions: Sequence[str]) -> NDArray[np.float64]:
+        asked = bm25s.tokenize(list(questions), return_ids=False, show_progress=False)
+        return np.stack(
+            [
+                np.asarray(index.get_scores(own), dtype=np.float64)
+                if own and any(words)
+                else np.zeros(len(chunks))
+                for own in asked
+            ]
+        )
 
     return rank
 
@@ -121,9 +127,8 @@ def dense_index(encoder: SentenceEncoder) -> Index:
     def index(chunks: Sequence[str]) -> Rank:
         vectors = encoder.encode(chunks)
 
-        def rank(question: str) -> NDArray[np.float64]:
-            scores = vectors @ encoder.encode([question])[0]
-            return scores.cpu().double().numpy()
+        def rank(questions: Sequence[str]) -> NDArray[np.float64]:
+            return (encoder.encode(questions) @ vectors.T).cpu().double().numpy()
 
         return rank
 

@@ -71,27 +71,25 @@ class Evaluation:
     def rows(self, on_progress: Progress | None = None) -> list[Row]:
         """Answer every question with every method and budget."""
         rows: list[Row] = []
-        queues = {way: self._queue() for way in self._ways()}
+        queue = self._queue()
         long = has_long_answers([q for d in self.documents for q in d.questions])
         # Filling a batch across documents is worth it where a batch costs little more than one.
         gathers = self.readers.free.local.device.type == "cuda"
         for number, document in enumerate(self.documents):
             opened = self._open(document)
-            for (index, budget), queue in queues.items():
-                method = self.methods[index]
+            for method, budget in self._ways():
                 made = zip(document.questions, method.prompts(opened, budget), strict=True)
                 for question, prompt in made:
                     if prompt is None:
                         continue
                     row = _row(document, question, prompt, method, budget)
                     rows.append(row)
-                    queue.add(prompt, _Receiver(row, long=long))
-                if not gathers:
-                    queue.flush()
+                    queue.add(prompt.remembered, _Receiver(row, long=long))
+            if not gathers:
+                queue.flush()
             if on_progress is not None:
                 on_progress(document.id, number + 1, len(self.documents))
-        for queue in queues.values():
-            queue.flush()
+        queue.flush()
         return rows
 
     def first_token_ms(self) -> dict[str, float]:
@@ -109,11 +107,11 @@ class Evaluation:
         found = {method.name: timer.first_token_ms(method) for method in self.methods}
         return {name: value for name, value in found.items() if value is not None}
 
-    def _ways(self) -> list[tuple[int, int]]:
-        """Methods by place, with each budget that makes a difference to them."""
+    def _ways(self) -> list[tuple[Method, int]]:
+        """Methods with each budget that makes a difference to them."""
         return [
-            (index, budget)
-            for index, method in enumerate(self.methods)
+            (method, budget)
+            for method in self.methods
             for budget in (self.budgets if method.budgeted else (0,))
         ]
 

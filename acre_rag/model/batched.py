@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
-from acre_rag.model.decode import _greedy
+from acre_rag.model.decode import greedy_settings
 from acre_rag.model.local import LocalModel
 
 
@@ -42,7 +42,7 @@ def answer_batch(
     """
     memory = max(prompt.keys.shape[2] for prompt in prompts)
     rows = max(len(prompt.ids) for prompt in prompts)
-    settings = _greedy(local, max_new_tokens)
+    settings = greedy_settings(local, max_new_tokens)
     ids = torch.full((len(prompts), rows), int(settings.pad_token_id), dtype=torch.long)
     mask = torch.zeros(len(prompts), memory + rows, dtype=torch.long)
     for index, prompt in enumerate(prompts):

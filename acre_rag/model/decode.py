@@ -65,7 +65,7 @@ def decode(
                     rows,
                     past_key_values=cache,
                     attention_mask=torch.ones(1, length, dtype=torch.long, device=local.device),
-                    generation_config=_greedy(local, max_new_tokens),
+                    generation_config=greedy_settings(local, max_new_tokens),
                     stopping_criteria=StoppingCriteriaList([_Watch(cancelled, on_token)]),
                     streamer=streamer,
                 )
@@ -87,7 +87,8 @@ def decode(
         thread.join()
 
 
-def _greedy(local: LocalModel, max_new_tokens: int) -> GenerationConfig:
+def greedy_settings(local: LocalModel, max_new_tokens: int) -> GenerationConfig:
+    """Make settings for `generate`: always the likeliest token, whatever the model's own say."""
     own: GenerationConfig | None = local.model.generation_config
     eos = own.eos_token_id if own is not None else None
     if eos is None:

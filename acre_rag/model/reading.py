@@ -18,6 +18,7 @@ from acre_rag.model.landmarks import LandmarkAdapter, install_landmarks
 from acre_rag.model.support import attention_modules, check_supported, rotates, rotation_of
 
 ATTENTION_NAME = "acre_reading"
+_LAYERS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +154,15 @@ class ReadingTwin:
             Rotated keys, same shape; layers that do not rotate are passed through.
         """
         cos, sin = self.rotary(keys, positions[None])
-        turned = []
-        for module, layer in zip(self._attention, keys, strict=True):
-            turn = rotation_of(module)
+        turned: list[Tensor] = []
+        # Few layers at once: many small steps would keep a GPU waiting, all at once take memory.
+        for first in range(0, len(keys), _LAYERS_AT_ONCE):
+            block, modules = keys[first:][:_LAYERS_AT_ONCE], self._attention[first:]
+            together = block.flatten(0, 1)
             # The function wants queries as well: none of them stand in for it.
-            turned.append(turn(layer[:, :0], layer, cos, sin)[1] if rotates(module) else layer)
+            changed = rotation_of(modules[0])(together[:, :0], together, cos, sin)[1]
+            layers = zip(modules, block, changed.view_as(block), strict=False)
+            turned.extend(new if rotates(module) else old for module, old, new in layers)
         return torch.stack(turned)
 
     def remember(self, keys: Tensor, values: Tensor) -> Memory:

@@ -1,6 +1,7 @@
 """Batched answers are those of the engine and of the plain model, one by one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,18 @@ def test_snapkv_keeps_the_budget_in_every_head_at_the_distances_of_the_text(
             assert {tuple(row.tolist()) for row in prompt.remembered.keys[layer, head]} <= known
 
 
+def test_snapkv_keeps_the_same_for_a_question_whatever_others_are_asked(
+    composed: list[ComposedDocument], readers: Readers
+) -> None:
+    together = _prompts("snapkv", _open(composed[0], readers), readers, BUDGET)
+
+    for question, prompt in zip(composed[0].questions, together, strict=True):
+        alone = replace(composed[0], questions=(question,))
+        (own,) = _prompts("snapkv", _open(alone, readers), readers, BUDGET)
+        torch.testing.assert_close(prompt.remembered.keys, own.remembered.keys)
+        torch.testing.assert_close(prompt.remembered.values, own.remembered.values)
+
+
 def test_retrieved_chunks_are_text_before_the_question(
     composed: list[ComposedDocument], readers: Readers
 ) -> None:
@@ -165,12 +178,12 @@ def test_retrieved_chunks_are_text_before_the_question(
 def test_word_search_finds_the_chunk_that_has_the_words() -> None:
     rank = bm25_index(["the ferry leaves", "a mill grinds barley", "keys hang here"])
 
-    assert int(np.argmax(rank("Which mill has barley?"))) == 1
+    assert np.argmax(rank(["Which mill has barley?", "Whose keys?"]), axis=1).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("chunks", [["the a of"], [""], ["the", "mill wheel"]])
 def test_word_search_takes_chunks_and_questions_without_words(chunks: list[str]) -> None:
-    assert len(bm25_index(chunks)("the of")) == len(chunks)
+    assert bm25_index(chunks)(["the of", "mill"]).shape == (2, len(chunks))
 
 
 def test_a_budget_below_one_chunk_is_refused(
