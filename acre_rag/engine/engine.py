@@ -83,22 +83,27 @@ class ACREEngine:
         self,
         documents: Iterable[Document] | Document,
         on_progress: Callable[[str, int, int], None] | None = None,
+        *,
+        check: bool = False,
     ) -> list[Ingested]:
         """Read documents into the store; what is stored already and unchanged is not read again.
 
         A document's old cache stays until the new one is complete. An interrupted run is picked
-        up where it stopped, within a day.
+        up where it stopped, within a day. Stored values that are missing, or not of the size that
+        they should have, are noticed and made anew.
 
         Args:
             documents: One, or several; read one by one, so that a generator may give them.
             on_progress: Called with document id, tokens read, tokens in all.
+            check: Read every stored value and compare its checksum too; what was changed in
+                place is then made anew.
 
         Raises:
             DocumentError: One is no `Document`, gives no tokens, or has the id of another.
             StoreError: The store cannot be written.
         """
         given = checked_documents(documents)
-        return [self._ingestion.ingest(document, on_progress) for document in given]
+        return [self._ingestion.ingest(document, on_progress, check=check) for document in given]
 
     def retrieve(
         self,

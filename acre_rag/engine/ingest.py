@@ -1,7 +1,7 @@
 """One document into the store: read what is not there yet, publish, and mend what is damaged."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 
 import torch
@@ -39,8 +39,10 @@ class Ingestion:
             2 * shape.layers * shape.kv_heads * shape.head_dim * self._stored_dtype.itemsize
         )
 
-    def ingest(self, document: Document, on_progress: Progress | None) -> Ingested:
-        """Store one document, unless it is stored and unchanged.
+    def ingest(
+        self, document: Document, on_progress: Progress | None, *, check: bool = False
+    ) -> Ingested:
+        """Store one document, unless it is stored, unchanged and whole.
 
         Raises:
             DocumentError: It gives no tokens.
@@ -48,18 +50,22 @@ class Ingestion:
         """
         started = time.perf_counter()
         version = document_version(self._archive.space, document.id, document.text)
+        metadata = dict(document.metadata)
+        text: TokenizedText | None = None
         encoded = 0
         with self._archive.writer(document.id, version) as writer:
-            manifest = self._published(document.id)
-            whole = manifest is not None and set(manifest.block_names) <= writer.staged()
-            if manifest is None or manifest.version != version or not whole:
+            published = self._published(document.id)
+            if published is not None and published.version == version:
+                manifest = published.with_metadata(metadata)
+            else:
                 text = tokenize(document.text, self._reader.frame)
                 manifest = self._manifest(document, version, text)
                 manifest.encode()  # refuses what could not be stored, before anything is read
-                encoded = self._read_missing(manifest, text, writer, on_progress)
-                writer.publish(manifest)
-            elif manifest.metadata != dict(document.metadata):
-                manifest = manifest.with_metadata(dict(document.metadata))
+            missing = self._missing(manifest, writer, check=check)
+            if missing:
+                text = text or tokenize(document.text, self._reader.frame)
+                encoded = self._read(manifest, text, missing, writer, on_progress)
+            if missing or manifest != published:
                 writer.publish(manifest)
         if on_progress is not None:
             on_progress(document.id, manifest.tokens, manifest.tokens)
@@ -95,35 +101,38 @@ class Ingestion:
         except DamagedCacheError:
             return None  # what cannot be read is written anew
 
-    def _read_missing(
+    def _missing(self, manifest: Manifest, writer: ArchiveWriter, *, check: bool) -> list[int]:
+        """Find the windows that have to be read.
+
+        Sizes are compared always; where one is wrong, or a run was interrupted, or that is wished,
+        every value is read back and its checksum compared as well.
+        """
+        layout = self._reader.layout(manifest.tokens)
+        plan = BlockPlan(layout, manifest.intervals_per_block)
+        whole = writer.whole_blocks(manifest)
+        if check or len(whole) < len(manifest.block_names):
+            whole = frozenset(name for name in whole if _is_sound(manifest, name, writer))
+        return [w for w in range(layout.windows) if not plan.window_names(w) <= whole]
+
+    def _read(
         self,
         manifest: Manifest,
         text: TokenizedText,
+        windows: Sequence[int],
         writer: ArchiveWriter,
         on_progress: Progress | None,
     ) -> int:
-        """Read the windows that an interrupted run has not left behind; count their tokens."""
+        """Read windows into the store, the others being there; count their tokens."""
         layout = self._reader.layout(manifest.tokens)
         plan = BlockPlan(layout, manifest.intervals_per_block)
         exact = self._reader.method(manifest.tokens) == "exact"
-        staged = writer.staged()
 
         def earlier(window: int) -> KVBlock:
             names = [f"l2:{b}" for b in plan.window_blocks(window)] if exact else [f"l1:{window}"]
             return KVBlock.concatenate([writer.read_block(manifest, name) for name in names])
 
-        def staged_whole(window: int) -> bool:
-            if not plan.window_names(window) <= staged:
-                return False
-            try:
-                earlier(window)
-            except DamagedCacheError:
-                return False
-            return True
-
-        missing = [w for w in range(layout.windows) if not staged_whole(w)]
         encoded = 0
-        for window, read in self._reader.read(text.ids, layout, missing, earlier):
+        for window, read in self._reader.read(text.ids, layout, windows, earlier):
             for name, block in self.blocks(manifest, window, read).items():
                 writer.write_block(name, block)
             tokens = layout.window_tokens_of(window)
@@ -160,6 +169,14 @@ class Ingestion:
             payload_bytes=(layout.tokens + layout.intervals) * self._token_bytes,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
+
+
+def _is_sound(manifest: Manifest, name: str, writer: ArchiveWriter) -> bool:
+    try:
+        writer.read_block(manifest, name)
+    except DamagedCacheError:
+        return False
+    return True
 
 
 def intervals_per_block(layout: Layout, token_bytes: int) -> int:

@@ -204,7 +204,6 @@ class Recall:
             for window, cache in read.items():
                 for name, block in self._ingestion.blocks(manifest, window, cache).items():
                     writer.write_block(name, block)
-            writer.publish(published)  # its metadata may be newer
 
     def _read(
         self, manifest: Manifest, names: dict[int, str], ledger: Ledger

@@ -2,13 +2,13 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from acre_rag.cache import KVBlock
 from acre_rag.errors import DamagedCacheError
 from acre_rag.store.address import check_hex, document_digest
-from acre_rag.store.codec import decode_block, encode_block
+from acre_rag.store.codec import decode_block, encode_block, encoded_bytes
 from acre_rag.store.frame import Label
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore, Chunk, DocumentWriter
@@ -27,9 +27,13 @@ class ArchiveWriter:
         self._document_id = document_id
         self._version = version
 
-    def staged(self) -> frozenset[str]:
-        """Name the blocks that this version has already, from an earlier run."""
-        return self._writer.staged()
+    def whole_blocks(self, manifest: Manifest) -> frozenset[str]:
+        """Name the blocks of a manifest-to-be that are there in the size that they must have.
+
+        Sizes cost no reading. What a block holds is known only once it is read.
+        """
+        self._check_ours(manifest)
+        return whole_blocks(manifest, self._writer.staged())
 
     def read_block(self, manifest: Manifest, name: str) -> KVBlock:
         """Read back a block of this version, which its manifest-to-be names.
@@ -68,12 +72,12 @@ class ArchiveWriter:
             StoreError: The store is full, read-only, or cannot be reached.
         """
         self._check_ours(manifest)
-        missing = sorted(set(manifest.block_names) - self.staged())
+        missing = set(manifest.block_names) - self.whole_blocks(manifest)
         if missing:
-            raise Label(self._document_id, missing[0]).damage(
+            raise Label(self._document_id, min(missing)).damage(
                 "missing",
-                found=f"{len(missing)} blocks unwritten",
-                expected="all of the manifest's",
+                found=f"{len(missing)} of {len(manifest.block_names)} blocks missing or cut short",
+                expected="all of them to be written",
             )
         self._writer.publish(manifest.encode())
 
@@ -172,6 +176,29 @@ class CacheArchive:
             StoreError: Another writer did not end in time, or the store cannot be written.
         """
         return self.store.delete(self.space, document_id)
+
+
+def whole_blocks(manifest: Manifest, sizes: Mapping[str, int]) -> frozenset[str]:
+    """Name the blocks of a manifest that have the size they must have, among values that are there.
+
+    Args:
+        manifest: Whose blocks.
+        sizes: Bytes of each value, by name.
+    """
+    place = {"space": manifest.space, "version": manifest.version}
+    return frozenset(
+        name
+        for name in manifest.block_names
+        if name in sizes
+        and sizes[name]
+        == encoded_bytes(
+            manifest.block_shape(name),
+            manifest.dtype,
+            document_id=manifest.document_id,
+            name=name,
+            **place,
+        )
+    )
 
 
 def open_block(buffer: memoryview, manifest: Manifest, name: str) -> KVBlock:

@@ -1,7 +1,7 @@
 """Blocks of keys and values to bytes and back, bit for bit and without copying."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from acre_rag.cache import KVBlock
 from acre_rag.store.address import check_hex, check_name, document_digest
-from acre_rag.store.frame import Label, seal, unseal
+from acre_rag.store.frame import Label, seal, sealed_bytes, unseal
 from acre_rag.store.protocol import Chunk
 
 CACHE_FORMAT = 1
@@ -54,6 +54,28 @@ def encode_block(
         )
     header = {**_binding(space, document_id, version, name), "dtype": dtype, "shape": shape}
     return seal(_KIND, CACHE_FORMAT, header, [_bytes_of(block.keys), _bytes_of(block.values)])
+
+
+def encoded_bytes(
+    shape: Sequence[int],
+    dtype: str,
+    *,
+    space: str,
+    document_id: str,
+    version: str,
+    name: str,
+) -> int:
+    """Count the bytes that `encode_block` makes of a block of a shape and a number type.
+
+    Raises:
+        StoreError: The space, the id, the version or the name is malformed.
+    """
+    header = {
+        **_binding(space, document_id, version, name),
+        "dtype": dtype,
+        "shape": list(shape),
+    }
+    return sealed_bytes(header, 2 * math.prod(shape) * _DTYPES[dtype].itemsize)
 
 
 def decode_block(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from acre_rag.errors import DamagedCacheError
-from acre_rag.store.archive import open_block, open_listed
+from acre_rag.store.archive import open_block, open_listed, whole_blocks
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore, DocumentWriter
 
@@ -91,7 +91,7 @@ class _Copier:
         names = manifest.block_names
         written = 0
         with self.target.writer(*place) as writer:
-            present = writer.staged()
+            present = whole_blocks(manifest, writer.staged())
             published = self.target.load_manifest(manifest.space, manifest.document_id)
             if published == data and present.issuperset(names):
                 return None

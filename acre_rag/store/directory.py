@@ -179,11 +179,11 @@ class _DirectoryWriter:
                 partial.unlink()
             os.utime(self._values)
 
-    def staged(self) -> frozenset[str]:
-        """Name the values that this version has already."""
-        with explained("list", self._values):
-            files = [entry.name.replace("-", ":") for entry in self._values.iterdir()]
-        return frozenset(name for name in files if not name.endswith(".partial"))
+    def staged(self) -> dict[str, int]:
+        """Name the values that this version has already, with the bytes that each has now."""
+        with explained("list", self._values), os.scandir(self._values) as entries:
+            files = {entry.name.replace("-", ":"): entry.stat().st_size for entry in entries}
+        return {name: size for name, size in files.items() if not name.endswith(".partial")}
 
     def read(self, name: str) -> memoryview:
         """Map a value of this version into memory."""

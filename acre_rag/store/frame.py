@@ -60,16 +60,21 @@ def seal(
     Raises:
         ValueError: The payload is larger than `MAX_PAYLOAD_BYTES`.
     """
-    packed = msgpack.packb(header, unicode_errors="surrogatepass")
+    packed = _packed(header)
     payload_bytes = sum(memoryview(chunk).nbytes for chunk in payload)
     if payload_bytes > MAX_PAYLOAD_BYTES:
         raise ValueError(
             f"a value has {payload_bytes} bytes; expected {MAX_PAYLOAD_BYTES} or fewer: split it"
         )
     sizes = _SIZES.pack(kind, format_number, len(packed), payload_bytes)
-    body = packed + bytes(-(_PREAMBLE_BYTES + len(packed)) % _ALIGNMENT)
+    body = packed + bytes(_header_end(packed) - _PREAMBLE_BYTES - len(packed))
     checksum = _checksum(sizes, body, *payload)
     return [sizes + checksum + body, *payload]
+
+
+def sealed_bytes(header: Mapping[str, object], payload_bytes: int) -> int:
+    """Count the bytes of a frame around a header and so many bytes of payload."""
+    return _header_end(_packed(header)) + payload_bytes
 
 
 def unseal(
@@ -115,6 +120,17 @@ def unseal(
             "checksum", found=f"the checksum {checksum.hex()}", expected=stored.hex()
         )
     return _unpack(view[_PREAMBLE_BYTES:header_end], label), view[payload_start:]
+
+
+def _packed(header: Mapping[str, object]) -> bytes:
+    packed: bytes = msgpack.packb(header, unicode_errors="surrogatepass")
+    return packed
+
+
+def _header_end(packed: bytes) -> int:
+    """Where the payload starts: behind preamble and header, at a multiple of the alignment."""
+    end = _PREAMBLE_BYTES + len(packed)
+    return end + -end % _ALIGNMENT
 
 
 def _unpack(packed: memoryview, label: Label) -> dict[str, object]:

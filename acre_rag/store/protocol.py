@@ -1,6 +1,6 @@
 """What every store of caches does; `tests/store/test_contract.py` holds each one to it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeAlias
 
@@ -11,12 +11,13 @@ Chunk: TypeAlias = bytes | memoryview
 class DocumentWriter(Protocol):
     """Writes the values of one version of one document; nobody else may meanwhile.
 
-    Values are invisible until `publish`. What was written stays staged when the writer ends
-    without publishing, and the next writer of the same version finds it, for a day.
+    Values are invisible until `publish`; those of a version that is published already are
+    replaced, or put back, in place. What was written stays staged when the writer ends without
+    publishing, and the next writer of the same version finds it, for a day.
     """
 
-    def staged(self) -> frozenset[str]:
-        """Name the values that this version has already."""
+    def staged(self) -> Mapping[str, int]:
+        """Name the values that this version has already, with the bytes that each has now."""
         ...
 
     def read(self, name: str) -> memoryview:

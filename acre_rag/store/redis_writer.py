@@ -51,10 +51,10 @@ class RedisWriter:
         self._published = published_version(line)
         self._members = self._surviving()
 
-    def staged(self) -> frozenset[str]:
-        """Name the values that this version has already."""
-        ours = filter(self._is_ours, tuple(self._members))
-        return frozenset(member.partition(":")[2] for member in ours)
+    def staged(self) -> dict[str, int]:
+        """Name the values that this version has already, with the bytes that each has now."""
+        members = tuple(self._members.items())
+        return {m.partition(":")[2]: size for m, size in members if self._is_ours(m)}
 
     def read(self, name: str) -> memoryview:
         """Read back a value of this version."""
@@ -72,7 +72,7 @@ class RedisWriter:
             [self._keys.manifest, self._keys.names, self._keys.value(member)],
             [member, payload, lifetime],
         )
-        self._members.add(member)
+        self._members[member] = len(payload)
 
     def publish(self, manifest: bytes) -> None:
         """Show this version to readers in one step, and remove the version it replaces."""
@@ -98,22 +98,27 @@ class RedisWriter:
                 "ingest the document again"
             )
         self._published = self._version
-        self._members.difference_update(replaced)
+        for member in replaced:
+            del self._members[member]
         # The index may have been lost since, and begun anew before there was a manifest to find.
         with suppress(StoreError):
             self._index.enter(self._keys.document)
 
-    def _surviving(self) -> set[str]:
+    def _surviving(self) -> dict[str, int]:
         """Look which values there are; those staged for this version live for another day."""
         members = document_members(self._server, self._keys)
-        surviving: set[str] = set()
+        surviving: dict[str, int] = {}
         for start in range(0, len(members), _BATCH):
             batch = members[start : start + _BATCH]
-            answers: list[int] = self._server.run("list", partial(self._look, batch))
-            surviving.update(m for m, alive in zip(batch, answers, strict=True) if alive)
+            answers = self._server.run("list", partial(self._look, batch))
+            looks = zip(batch, answers[::2], answers[1::2], strict=True)
+            # Something other than a string has no size, and stands in the way of none.
+            surviving.update(
+                (m, size if isinstance(size, int) else 0) for m, alive, size in looks if alive
+            )
         return surviving
 
-    def _look(self, members: Sequence[str], client: "Redis") -> list[int]:
+    def _look(self, members: Sequence[str], client: "Redis") -> list[object]:
         with client.pipeline(transaction=False) as pipeline:
             for member in members:
                 key = self._keys.value(member)
@@ -121,7 +126,11 @@ class RedisWriter:
                     pipeline.expire(key, STAGING_SECONDS)
                 else:
                     pipeline.exists(key)
-            answers: list[int] = pipeline.execute()
+                pipeline.strlen(key)
+            answers: list[object] = pipeline.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, Exception) and not str(answer).startswith("WRONGTYPE"):
+                raise answer
         return answers
 
     def _is_ours(self, member: str) -> bool:

@@ -207,3 +207,77 @@ def test_what_is_stored_comes_back_bit_for_bit(make_engine: MakeEngine, stored: 
 
 def _join(read: dict[int, WindowCache], level: str) -> KVBlock:
     return KVBlock.concatenate([getattr(read[window], level) for window in sorted(read)])
+
+
+@pytest.mark.parametrize("policy", ["recompute", "raise"])
+@pytest.mark.parametrize("name", ["l1-0", "l2-1"])
+@pytest.mark.parametrize("damage", [_cut, _empty, Path.unlink], ids=["cut", "empty", "missing"])
+def test_reading_a_document_again_mends_values_whose_size_is_wrong(
+    make_engine: MakeEngine, tmp_path: Path, name: str, policy: str,
+    damage: Callable[[Path], None],
+) -> None:  # fmt: skip
+    config, store = tiny_settings(on_damage=policy), tmp_path / "caches"
+    engine = make_engine(config=config)
+    engine.ingest([CAT, HEN])
+    before = documents_of(store)
+    damage(value_of(engine, store, "cat", name))
+    damage(value_of(engine, store, "cat", "l2-2"))
+
+    (cat, hen) = make_engine(config=config).ingest([CAT, HEN])
+
+    assert (cat.encoded_tokens > 0, hen.encoded_tokens) == (True, 0)
+    assert documents_of(store) == before
+
+
+@pytest.mark.parametrize("adapter", [None, "none"], ids=["landmarks", "training-free"])
+@pytest.mark.parametrize("policy", ["recompute", "raise"])
+@pytest.mark.parametrize("name", ["l1-1", "l2-0", "l2-1"])
+def test_what_was_changed_in_place_is_mended_where_a_check_is_wished(
+    make_engine: MakeEngine, tmp_path: Path, name: str, policy: str, adapter: str | None
+) -> None:
+    config, store = tiny_settings(on_damage=policy), tmp_path / "caches"
+    engine = make_engine(adapter=adapter, config=config)
+    engine.ingest([CAT])
+    before = documents_of(store)
+    _flip(value_of(engine, store, "cat", name))
+
+    # Sizes alone do not tell.
+    assert engine.ingest([CAT])[0].encoded_tokens == 0
+    (done,) = engine.ingest([CAT], check=True)
+
+    assert 0 < done.encoded_tokens < done.tokens
+    assert documents_of(store) == before
+    assert engine.ingest([CAT], check=True)[0].encoded_tokens == 0
+
+
+def test_one_value_of_a_wrong_size_has_all_others_of_the_document_checked(
+    make_engine: MakeEngine, tmp_path: Path
+) -> None:
+    engine, store = make_engine(), tmp_path / "caches"
+    engine.ingest([CAT])
+    before = documents_of(store)
+    _flip(value_of(engine, store, "cat", "l1-0"))
+    _cut(value_of(engine, store, "cat", "l2-2"))
+
+    engine.ingest([CAT])
+
+    assert documents_of(store) == before
+
+
+def test_a_question_mends_what_it_needs_though_other_values_are_missing_too(
+    make_engine: MakeEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, store = make_engine(), tmp_path / "caches"
+    engine.ingest([CAT])
+    blocks = sorted(folder_of(engine, store, "cat").glob("*/l2-*"))
+    before = documents_of(store)
+    for block in blocks:
+        block.unlink()
+
+    usage = make_engine().ask(QUESTION, refill_tokens=4, max_new_tokens=1).usage
+
+    assert 0 < usage.recomputed_tokens < usage.document_tokens
+    back = {name: data for name, data in documents_of(store).items() if "l2-" in name}
+    assert back
+    assert back.items() <= before.items()
+    assert "could not be mended" not in caplog.text

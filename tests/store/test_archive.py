@@ -98,7 +98,7 @@ def test_an_interrupted_run_finds_its_blocks_again(archive: CacheArchive) -> Non
         writer.write_block("l1:0", blocks["l1:0"])
 
     with archive.writer(DOCUMENT, VERSION) as writer:
-        assert writer.staged() == {"l1:0"}
+        assert writer.whole_blocks(manifest) == {"l1:0"}
         assert same_bits(writer.read_block(manifest, "l1:0"), blocks["l1:0"])
         with pytest.raises(DamagedCacheError, match="found no"):
             writer.read_block(manifest, "l1:1")
@@ -159,3 +159,28 @@ def test_a_damaged_manifest_is_no_document_but_an_error(
 def test_a_malformed_space_is_refused(archive: CacheArchive) -> None:
     with pytest.raises(StoreError, match="hexadecimal"):
         CacheArchive(archive.store, "../escape")
+
+
+def test_blocks_that_are_missing_cut_short_or_too_long_are_not_whole(
+    archive: CacheArchive, tmp_path: Path
+) -> None:
+    manifest = manifest_of()
+    publish(archive, manifest)
+    assert whole(archive) == set(manifest.block_names)
+
+    for name, change in (("l1-0", -1), ("l2-1", 1), ("l2-0", -10_000)):
+        (path,) = tmp_path.rglob(name)
+        data = path.read_bytes()
+        path.write_bytes(data[:change] if change < 0 else data + b"\0")
+
+    assert whole(archive) == set(manifest.block_names) - {"l1:0", "l2:1", "l2:0"}
+    with (
+        archive.writer(DOCUMENT, VERSION) as writer,
+        pytest.raises(DamagedCacheError, match="3 of 5 blocks missing or cut short"),
+    ):
+        writer.publish(manifest)
+
+
+def whole(archive: CacheArchive) -> frozenset[str]:
+    with archive.writer(DOCUMENT, VERSION) as writer:
+        return writer.whole_blocks(manifest_of())

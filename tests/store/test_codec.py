@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from acre_rag.cache import KVBlock
 from acre_rag.errors import DamagedCacheError, StoreError
 from acre_rag.store import CACHE_FORMAT, decode_block, encode_block
+from acre_rag.store.codec import encoded_bytes
 from acre_rag.store.frame import seal
 from tests.store.samples import DOCUMENT, DTYPES, SPACE, VERSION, block_of, same_bits
 
@@ -298,3 +299,18 @@ def test_random_corruptions_give_no_tensor(count: int) -> None:
 
     assert sum(reasons.values()) > 0.99 * count
     assert set(reasons) == {"header", "format", "truncated", "checksum", "foreign"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("document_id", ["a", "long" * 1000])
+@pytest.mark.parametrize("name", ["l1:0", "l2:123456789"])
+@pytest.mark.parametrize("tokens", [1, 300])
+def test_the_size_of_a_stored_block_is_known_before_it_is_made(
+    dtype: torch.dtype, document_id: str, name: str, tokens: int
+) -> None:
+    block = block_of((3, 2, tokens, 5), dtype=dtype)
+    place = {"space": SPACE, "document_id": document_id, "version": VERSION, "name": name}
+
+    counted = encoded_bytes((3, 2, tokens, 5), str(dtype).removeprefix("torch."), **place)
+
+    assert counted == sum(memoryview(part).nbytes for part in encode_block(block, **place))

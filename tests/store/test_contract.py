@@ -110,9 +110,9 @@ def test_an_interrupted_writer_leaves_its_values_to_the_next(
         raise KeyboardInterrupt
 
     with other.writer(SPACE, "a", NEW) as writer:
-        assert writer.staged() == frozenset()
+        assert writer.staged() == {}
     with other.writer(SPACE, "a", OLD) as writer:
-        assert writer.staged() == {"l1:0", "l2:10"}
+        assert set(writer.staged()) == {"l1:0", "l2:10"}
         assert bytes(writer.read("l2:10")) == b"y"
         with pytest.raises(DamagedCacheError) as caught:
             writer.read("l2:11")
@@ -139,6 +139,38 @@ def test_a_new_version_replaces_the_old_one_in_one_step(
     assert bytes(other.read(SPACE, "a", NEW, "l2:0")) == b"new"
 
 
+def test_a_writer_sees_the_size_that_each_value_has_now(
+    store: CacheStore, other: CacheStore, place: Place
+) -> None:
+    publish(store, "a", OLD)
+    sizes = {"l1:0": 16, "l2:0": 23, "l2:1": 23, "l2:2": 23}
+    with other.writer(SPACE, "a", OLD) as writer:
+        assert writer.staged() == sizes
+        writer.write("l2:2", [b""])
+        assert writer.staged() == sizes | {"l2:2": 0}
+
+    cut = next(value for value in place.values() if place.take(value) == f"{OLD} 0 body".encode())
+    place.put(cut, b"short")
+
+    with other.writer(SPACE, "a", OLD) as writer:
+        assert writer.staged() == sizes | {"l2:0": 5, "l2:2": 0}
+
+
+def test_a_published_value_is_put_back_without_publishing(
+    store: CacheStore, other: CacheStore, place: Place
+) -> None:
+    publish(store, "a", OLD)
+    place.remove(next(v for v in place.values() if place.take(v) == f"{OLD} 0 body".encode()))
+    assert is_missing(other, "a")
+
+    with store.writer(SPACE, "a", OLD) as writer:
+        writer.write("l2:0", [b"back"])
+
+    assert bytes(other.read(SPACE, "a", OLD, "l2:0")) == b"back"
+    with other.writer(SPACE, "a", OLD) as writer:
+        assert len(writer.staged()) == 4
+
+
 def test_an_unpublished_version_leaves_the_old_one_alone(store: CacheStore) -> None:
     publish(store, "a", OLD)
 
@@ -156,14 +188,14 @@ def test_publishing_leaves_the_staging_of_other_versions(store: CacheStore) -> N
     publish(store, "a", OLD)
 
     with store.writer(SPACE, "a", NEW) as writer:
-        assert writer.staged() == {"l2:0"}
+        assert set(writer.staged()) == {"l2:0"}
 
 
 def test_a_published_version_is_repaired_in_place(store: CacheStore, other: CacheStore) -> None:
     publish(store, "a", OLD)
 
     with store.writer(SPACE, "a", OLD) as writer:
-        assert writer.staged() == {"l1:0", "l2:0", "l2:1", "l2:2"}
+        assert set(writer.staged()) == {"l1:0", "l2:0", "l2:1", "l2:2"}
         writer.write("l2:1", [b"repaired"])
         assert other.load_manifest(SPACE, "a") == f"manifest of {OLD}".encode()
         writer.publish(b"other metadata")
@@ -210,7 +242,7 @@ def test_deleting_removes_staged_values_too(store: CacheStore, place: Place) -> 
     assert place.values() == []
     assert store.delete(SPACE, "a") is False
     with store.writer(SPACE, "a", NEW) as writer:
-        assert writer.staged() == frozenset()
+        assert writer.staged() == {}
 
 
 def test_deleting_what_was_only_staged_is_no_deletion_of_a_document(
@@ -309,7 +341,7 @@ def test_a_write_that_fails_leaves_the_value_as_it_was(store: CacheStore) -> Non
     with store.writer(SPACE, "a", OLD) as writer:
         with pytest.raises(TypeError):
             writer.write("l2:0", [b"half", "not bytes"])
-        assert writer.staged() == {"l1:0", "l2:0", "l2:1", "l2:2"}
+        assert set(writer.staged()) == {"l1:0", "l2:0", "l2:1", "l2:2"}
 
     assert bytes(store.read(SPACE, "a", OLD, "l2:0")) == f"{OLD} 0 body".encode()
 
