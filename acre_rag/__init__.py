@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from acre_llama_index import ACREIndex, ACREQueryEngine
     from acre_rag.answer import Answer, Ingested, Retrieval, Source, StoredDocument
     from acre_rag.config import ACREConfig, Prompt
-    from acre_rag.engine import ACREEngine, AnswerStream
+    from acre_rag.engine import ACREEngine, AnswerStream, AsyncText, Completion
     from acre_rag.errors import ACREError
     from acre_rag.model.local import LocalModel
     from acre_rag.text.document import Document
@@ -22,6 +22,8 @@ __all__ = [
     "ACREQueryEngine",
     "Answer",
     "AnswerStream",
+    "AsyncText",
+    "Completion",
     "Document",
     "Ingested",
     "LocalModel",
@@ -39,6 +41,8 @@ _HOMES = {
     "ACREQueryEngine": "acre_llama_index",
     "Answer": "acre_rag.answer",
     "AnswerStream": "acre_rag.engine",
+    "AsyncText": "acre_rag.engine",
+    "Completion": "acre_rag.engine",
     "Document": "acre_rag.text.document",
     "Ingested": "acre_rag.answer",
     "LocalModel": "acre_rag.model.local",

@@ -7,6 +7,7 @@ from acre_rag.errors import ConfigError, DocumentError
 from acre_rag.text.document import Document
 
 DEFAULT_NEW_TOKENS = 64
+DEFAULT_COMPLETION_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

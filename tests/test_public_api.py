@@ -7,8 +7,8 @@ import acre_rag
 
 NAMES = [
     "ACREConfig", "ACREEngine", "ACREError", "ACREIndex", "ACREQueryEngine", "Answer",
-    "AnswerStream", "Document", "Ingested", "LocalModel", "Prompt", "Retrieval", "Source",
-    "StoredDocument",
+    "AnswerStream", "AsyncText", "Completion", "Document", "Ingested", "LocalModel", "Prompt",
+    "Retrieval", "Source", "StoredDocument",
 ]  # fmt: skip
 
 

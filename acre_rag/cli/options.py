@@ -42,7 +42,7 @@ def _prepare(ctx: typer.Context, debug: bool) -> bool:  # typer calls it so
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.ERROR)
     logging.getLogger("acre_rag").setLevel(logging.WARNING)
     # That there is no adapter is said by the command, once.
-    logging.getLogger("acre_rag.engine.engine").setLevel(logging.ERROR)
+    logging.getLogger("acre_rag.engine.adapter").setLevel(logging.ERROR)
     return debug
 
 

@@ -1,29 +1,25 @@
 """`ACREEngine`: read documents once, ask them as often as you like."""
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from os import PathLike
-from pathlib import Path
 
 from acre_rag.answer import Answer, Ingested, Retrieval, StoredDocument
 from acre_rag.config import ACREConfig
+from acre_rag.engine.adapter import choose_adapter
+from acre_rag.engine.completion import Completion
 from acre_rag.engine.ingest import Ingestion
+from acre_rag.engine.missing import not_stored, nothing_stored
 from acre_rag.engine.question import Asked, Questioner
 from acre_rag.engine.recall import Recall
 from acre_rag.engine.stream import AnswerStream
-from acre_rag.errors import (
-    ConfigError,
-    DocumentNotFoundError,
-    DocumentReplacedError,
-)
-from acre_rag.model.adapter_files import load_adapter
-from acre_rag.model.demo import DEMO_MODEL, demo_adapter_directory
+from acre_rag.engine.worker import Worker
+from acre_rag.errors import DocumentReplacedError
 from acre_rag.model.landmarks import LandmarkAdapter
 from acre_rag.model.local import LocalModel
 from acre_rag.model.reader import DocumentReader
 from acre_rag.request import (
+    DEFAULT_COMPLETION_TOKENS,
     DEFAULT_NEW_TOKENS,
     Request,
     check_source_count,
@@ -35,9 +31,6 @@ from acre_rag.store.location import open_store
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore
 from acre_rag.text.document import Document
-
-_LOG = logging.getLogger(__name__)
-NO_ADAPTER = "none"
 
 
 class ACREEngine:
@@ -51,6 +44,12 @@ class ACREEngine:
             training-free mode; `None` takes the adapter that ships for the model, if one does.
         store: Path or URL, or a store; `None` takes `ACRE_STORE`, else a per-user directory.
         config: Settings.
+
+    Attributes:
+        config: Settings.
+        store: Keeps the caches.
+        reader: Model, adapter and settings, for this package's own rooms.
+        worker: Runs what asyncio asks of this engine.
 
     Raises:
         ModelError: There is no such model, or refilling it would not be exact.
@@ -72,12 +71,29 @@ class ACREEngine:
         opened = open_store(store) if self._owns_store else store  # type: ignore[arg-type]
         self.store: CacheStore = opened  # type: ignore[assignment]
         local = model if isinstance(model, LocalModel) else LocalModel.load(model)
-        self.reader = DocumentReader(local, self._adapter(adapter, local), self.config)
+        chosen = choose_adapter(adapter, local.name, self.config.interval_tokens)
+        self.reader = DocumentReader(local, chosen, self.config)
         archive = CacheArchive(self.store, self.reader.identity.space)
         self._archive = archive
         self._ingestion = Ingestion(self.reader, archive)
         self._recall = Recall(self.reader, archive, self._ingestion)
         self._questioner = Questioner(self.reader, self._recall)
+        self.worker = Worker()
+
+    @property
+    def model_name(self) -> str:
+        """Name or path of the model."""
+        return self.reader.local.name
+
+    @property
+    def context_tokens(self) -> int:
+        """Longest sequence that the model is given, its answer included."""
+        return self.reader.context_tokens
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that an answer depends on beside the question and its documents."""
+        return self.reader.fingerprint
 
     def ingest(
         self,
@@ -192,6 +208,35 @@ class ACREEngine:
             refilled = self._questioner.refill(asked)
         return AnswerStream(self.reader, asked, refilled, max_new_tokens)
 
+    def complete(
+        self,
+        prompt: str | Sequence[tuple[str, str]],
+        max_new_tokens: int = DEFAULT_COMPLETION_TOKENS,
+    ) -> Completion:
+        """Let the model speak by itself, no document being asked.
+
+        Args:
+            prompt: A string, completed as it stands; or messages for the model's chat template:
+                pairs of a role (`system`, `user`, `assistant`) and a text.
+            max_new_tokens: Longest completion.
+
+        Raises:
+            ConfigError: The prompt is empty, or holds what the chat template refuses.
+            BudgetError: Prompt and completion do not fit the context.
+        """
+        return Completion(self.reader, prompt, max_new_tokens)
+
+    def document(self, document_id: str) -> Document:
+        """Give a stored document back, its text and its metadata.
+
+        Raises:
+            DocumentNotFoundError: It is not stored.
+        """
+        manifest = self._archive.load_manifest(document_id)
+        if manifest is None:
+            raise not_stored(self._archive, document_id)
+        return Document(id=document_id, text=manifest.text, metadata=manifest.metadata)
+
     def delete(self, document_id: str) -> bool:
         """Remove a document from the store; was it there?"""
         return self._archive.delete(document_id)
@@ -230,7 +275,7 @@ class ACREEngine:
         started = time.perf_counter()
         recalled = self._recall.recall(request.documents)
         if not recalled.documents:
-            raise self._nothing_stored()
+            raise nothing_stored(self._archive, self.model_name)
         return self._questioner.ask(recalled, request, started=started)
 
     def _stored(self, ids: Sequence[str]) -> Iterator[Manifest]:
@@ -238,41 +283,3 @@ class ACREEngine:
             manifest = self._archive.load_manifest(document_id)
             if manifest is not None:
                 yield manifest
-
-    def _nothing_stored(self) -> DocumentNotFoundError:
-        for _ in self._archive.manifests(strict=True):
-            pass  # what is there may be damaged: that is the error to show
-        others = [space for space in self.store.spaces() if space != self._archive.space]
-        if others:
-            archives = [CacheArchive(self.store, space) for space in others]
-            makers = {m.model for archive in archives for m in islice(archive.manifests(), 1)}
-            return DocumentNotFoundError(
-                f"{self.store.url} holds documents read by {', '.join(sorted(makers))} with other "
-                f"weights or settings, none for {self.reader.local.name}; expected caches made "
-                "with this model, adapter and settings: ingest the documents with them, or name "
-                "the model and adapter they were ingested with"
-            )
-        return DocumentNotFoundError(
-            f"{self.store.url} holds no documents; expected one or more: ingest some first"
-        )
-
-    def _adapter(
-        self, adapter: str | PathLike[str] | LandmarkAdapter | None, local: LocalModel
-    ) -> LandmarkAdapter | None:
-        if adapter is None and local.name == DEMO_MODEL:
-            adapter = demo_adapter_directory()
-        if adapter is None:
-            _LOG.warning(
-                "%s has no landmark adapter: using the training-free mode, a weaker method "
-                "(name an adapter, or 'none' to say that this is wished)",
-                local.name,
-            )
-        if adapter is None or adapter == NO_ADAPTER:
-            return None
-        loaded = adapter if isinstance(adapter, LandmarkAdapter) else load_adapter(Path(adapter))
-        if loaded.interval_tokens != self.config.interval_tokens:
-            raise ConfigError(
-                f"interval_tokens is {self.config.interval_tokens}; the adapter was trained for "
-                f"{loaded.interval_tokens}: set it to that"
-            )
-        return loaded

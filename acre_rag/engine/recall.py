@@ -11,12 +11,8 @@ import torch
 from acre_rag.cache import KVBlock
 from acre_rag.engine.blocks import BlockPlan
 from acre_rag.engine.ingest import Ingestion
-from acre_rag.errors import (
-    DamagedCacheError,
-    DocumentNotFoundError,
-    DocumentReplacedError,
-    StoreError,
-)
+from acre_rag.engine.missing import not_stored
+from acre_rag.errors import DamagedCacheError, DocumentReplacedError, StoreError
 from acre_rag.model.prefill import WindowCache
 from acre_rag.model.reader import DocumentReader
 from acre_rag.store.archive import CacheArchive
@@ -134,24 +130,9 @@ class Recall:
         for document_id in dict.fromkeys(ids):
             manifest = self._archive.load_manifest(document_id)
             if manifest is None:
-                raise self._not_stored(document_id)
+                raise not_stored(self._archive, document_id)
             manifests.append(manifest)
         return manifests
-
-    def _not_stored(self, document_id: str) -> DocumentNotFoundError:
-        store, own = self._archive.store, self._archive.space
-        elsewhere = [space for space in store.spaces() if space != own]
-        if any(store.load_manifest(space, document_id) is not None for space in elsewhere):
-            return DocumentNotFoundError(
-                f"document {document_id!r} is not stored for this model and these settings, but "
-                "for others: it was read with another model, adapter or settings, or by another "
-                "version of acre_rag; expected those of now: ingest it again, or ask with what "
-                "read it"
-            )
-        return DocumentNotFoundError(
-            f"document {document_id!r} is not stored for this model and these settings; expected "
-            "one that was ingested with them: ingest it first, or check its id"
-        )
 
     def _load_landmarks(self, manifest: Manifest, layout: Layout, ledger: Ledger) -> KVBlock:
         names = {window: f"l1:{window}" for window in range(layout.windows)}

@@ -19,16 +19,19 @@ class Course:
 
     Attributes:
         pieces: Text so far.
+        tokens: Tokens made so far.
         first_token: When the first token came, in seconds of `time.perf_counter`; 0 before.
         ended: When it ended; 0 before.
     """
 
     pieces: list[str] = field(default_factory=list)
+    tokens: int = 0
     first_token: float = 0.0
     ended: float = 0.0
 
     def note_token(self) -> None:
-        """Take the time of the first token."""
+        """Count a token, and take the time of the first."""
+        self.tokens += 1
         self.first_token = self.first_token or time.perf_counter()
 
 
@@ -38,6 +41,7 @@ class AnswerStream:
     Attributes:
         sources: What was refilled, known before the first word.
         usage: What that cost, known as soon.
+        prompt_tokens: Tokens before and after the documents: prefix, question and instructions.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class AnswerStream:
     ) -> None:
         self.sources: tuple[Source, ...] = asked.sources()
         self.usage: Usage = asked.usage(refilled.landmarks)
+        self.prompt_tokens: int = reader.prefix.tokens + len(asked.rows.ids)
         self._asked = asked
         self._fetched = refilled.fetched
         self._course = Course()
@@ -68,6 +73,11 @@ class AnswerStream:
             seconds=self.seconds,
             refill_map=self._asked.refill_map(),
         )
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens made so far, the one that ends the answer among them."""
+        return self._course.tokens
 
     @property
     def seconds(self) -> Seconds:

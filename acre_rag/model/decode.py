@@ -32,7 +32,7 @@ def rotated_cache(local: LocalModel, twin: ReadingTwin, block: KVBlock) -> Dynam
 
 def decode(
     local: LocalModel,
-    cache: DynamicCache,
+    cache: DynamicCache | None,
     ids: list[int],
     max_new_tokens: int,
     on_token: Callable[[], None],
@@ -43,7 +43,7 @@ def decode(
 
     Args:
         local: Model and tokenizer.
-        cache: Rotated keys and values of everything before `ids`.
+        cache: Rotated keys and values of everything before `ids`; `None` where nothing is.
         ids: Token ids that follow the cache.
         max_new_tokens: Most tokens to generate.
         on_token: Called after every token, before its text is whole enough to be given.
@@ -56,7 +56,7 @@ def decode(
     cancelled = threading.Event()
     failures: Queue[BaseException] = Queue()
     rows = torch.tensor([ids], device=local.device)
-    length = cache.get_seq_length() + rows.shape[1]
+    length = rows.shape[1] + (cache.get_seq_length() if cache is not None else 0)
 
     def run() -> None:
         try:

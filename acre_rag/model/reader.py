@@ -1,5 +1,7 @@
 """Everything that turns text into keys and values, for one model, adapter and settings."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -62,6 +64,13 @@ class DocumentReader:
             segment_tokens=self.segment_tokens,
             context_tokens=self.context_tokens,
         )
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that an answer depends on beside the question and its documents."""
+        weights = self.selection.tolist() if self.selection is not None else None
+        told = [self.identity.space, repr(self.config), str(self.local.model.dtype), weights]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
     @property
     def has_landmarks(self) -> bool:

@@ -197,7 +197,7 @@ def test_metadata_that_cannot_be_stored_is_refused_before_anything_is_read(
 def test_without_an_adapter_the_engine_says_which_method_it_takes(
     tmp_path: Path, local: LocalModel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING, logger="acre_rag.engine.engine")
+    caplog.set_level(logging.WARNING, logger="acre_rag.engine.adapter")
 
     ACREEngine(local, None, tmp_path, tiny_settings())
     ACREEngine(local, "none", tmp_path, tiny_settings())

@@ -1,0 +1,47 @@
+"""What to say of documents that are not there: where they may be instead, and what to do."""
+
+from itertools import islice
+
+from acre_rag.errors import DocumentNotFoundError
+from acre_rag.store.archive import CacheArchive
+
+
+def not_stored(archive: CacheArchive, document_id: str) -> DocumentNotFoundError:
+    """Say of one document that an archive does not hold it."""
+    store = archive.store
+    elsewhere = [space for space in store.spaces() if space != archive.space]
+    if any(store.load_manifest(space, document_id) is not None for space in elsewhere):
+        return DocumentNotFoundError(
+            f"document {document_id!r} is not stored for this model and these settings, but "
+            "for others: it was read with another model, adapter or settings, or by another "
+            "version of acre_rag; expected those of now: ingest it again, or ask with what "
+            "read it"
+        )
+    return DocumentNotFoundError(
+        f"document {document_id!r} is not stored for this model and these settings; expected "
+        "one that was ingested with them: ingest it first, or check its id"
+    )
+
+
+def nothing_stored(archive: CacheArchive, model_name: str) -> DocumentNotFoundError:
+    """Say of an archive that it holds no document for a model.
+
+    Raises:
+        DamagedCacheError: It holds one, whose manifest is damaged.
+    """
+    for _ in archive.manifests(strict=True):
+        pass  # what is there may be damaged: that is the error to show
+    store = archive.store
+    others = [space for space in store.spaces() if space != archive.space]
+    if others:
+        archives = [CacheArchive(store, space) for space in others]
+        makers = {m.model for other in archives for m in islice(other.manifests(), 1)}
+        return DocumentNotFoundError(
+            f"{store.url} holds documents read by {', '.join(sorted(makers))} with other "
+            f"weights or settings, none for {model_name}; expected caches made with this model, "
+            "adapter and settings: ingest the documents with them, or name the model and adapter "
+            "they were ingested with"
+        )
+    return DocumentNotFoundError(
+        f"{store.url} holds no documents; expected one or more: ingest some first"
+    )
