@@ -1,11 +1,11 @@
 """Settings of an engine: how documents are read, and how questions are put."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from acre_rag.errors import ConfigError
 
-StoredDtype = Literal["bfloat16", "float16", "float32"]
+StoredDtype = Literal["bfloat16", "float16", "float32", "int8", "int8-int4"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,8 @@ class ACREConfig:
         window_tokens: Raw tokens prefilled in one step; a multiple of `interval_tokens`.
         segment_tokens: Raw tokens after which the landmarks start anew; a multiple of
             `window_tokens`. A segment ends sooner where the context is too short for it.
-        stored_dtype: Number type of the stored keys and values.
+        stored_dtype: Number type of the stored keys and values. `int8` and `int8-int4` (keys in
+            8 bits, values in 4) are for raw tokens alone: landmarks are then in bfloat16.
         context_tokens: Longest sequence the model may see; `None` takes the model's own limit.
         selection: `learned` weights of the adapter (or the calibrated heads of the
             training-free mode), or the `published` rule of ACRE (last layer, all heads).
@@ -74,7 +75,7 @@ class ACREConfig:
                     f"({getattr(self, small)}): change one of them"
                 )
         for name, allowed in (
-            ("stored_dtype", ("bfloat16", "float16", "float32")),
+            ("stored_dtype", get_args(StoredDtype)),
             ("selection", ("learned", "published")),
             ("on_damage", ("recompute", "raise")),
         ):

@@ -1,5 +1,7 @@
 """Tensors: keys and values of tokens, before rotary embedding."""
 
 from acre_rag.cache.block import KVBlock
+from acre_rag.cache.quantized import QuantizedBlock, quantize
+from acre_rag.cache.stored import StoredBlock
 
-__all__ = ["KVBlock"]
+__all__ = ["KVBlock", "QuantizedBlock", "StoredBlock", "quantize"]

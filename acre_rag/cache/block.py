@@ -35,6 +35,12 @@ class KVBlock:
             )
 
     @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of the keys: (layers, kv_heads, tokens, head_dim)."""
+        layers, kv_heads, tokens, head_dim = self.keys.shape
+        return layers, kv_heads, tokens, head_dim
+
+    @property
     def tokens(self) -> int:
         """Number of tokens in the block."""
         return self.keys.shape[2]

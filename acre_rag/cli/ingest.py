@@ -35,6 +35,7 @@ def ingest(
     adapter: options.Adapter = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    stored: options.Stored = options.StoredForm.bfloat16,
     json: options.JSON = False,
     debug: options.Debug = False,
 ) -> None:
@@ -53,7 +54,9 @@ def ingest(
     """
     del debug  # its callback has seen to it
     _check_paths(paths)
-    setup = Setup(store=store, model=model, adapter=adapter, device=device, dtype=dtype)
+    setup = Setup(
+        store=store, model=model, adapter=adapter, device=device, dtype=dtype, stored=stored
+    )
     with opened_engine(setup) as engine, _progress() as progress:
         from acre_rag.text.files import read_documents
 

@@ -36,6 +36,7 @@ def ask(
     adapter: options.Adapter = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    stored: options.Stored = options.StoredForm.bfloat16,
     json: options.JSON = False,
     debug: options.Debug = False,
 ) -> None:
@@ -53,7 +54,13 @@ def ask(
     """
     del debug  # its callback has seen to it
     setup = Setup(
-        store=store, model=model, adapter=adapter, device=device, dtype=dtype, selection=selection
+        store=store,
+        model=model,
+        adapter=adapter,
+        device=device,
+        dtype=dtype,
+        selection=selection,
+        stored=stored,
     )
     with opened_engine(setup) as engine:
         stream = engine.stream(question, document, refill_tokens, max_new_tokens, instructions)
@@ -72,6 +79,7 @@ def chat(
     adapter: options.Adapter = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    stored: options.Stored = options.StoredForm.bfloat16,
     json: options.JSON = False,
     debug: options.Debug = False,
 ) -> None:
@@ -87,7 +95,13 @@ def chat(
     """
     del debug  # its callback has seen to it
     setup = Setup(
-        store=store, model=model, adapter=adapter, device=device, dtype=dtype, selection=selection
+        store=store,
+        model=model,
+        adapter=adapter,
+        device=device,
+        dtype=dtype,
+        selection=selection,
+        stored=stored,
     )
     with opened_engine(setup) as engine:
         for question in _questions():

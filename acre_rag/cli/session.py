@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acre_rag.cli.failures import MisuseError, say
-from acre_rag.cli.options import NumberType, SelectionRule
+from acre_rag.cli.options import NumberType, SelectionRule, StoredForm
 from acre_rag.config import ACREConfig
 from acre_rag.errors import StoreError
 
@@ -30,6 +30,7 @@ class Setup:
         device: Where to compute; `None` chooses.
         dtype: What to compute in; `None` chooses.
         selection: How landmarks are scored.
+        stored: Number type of what is stored.
     """
 
     store: str | None
@@ -38,6 +39,7 @@ class Setup:
     device: str | None
     dtype: NumberType | None
     selection: SelectionRule = SelectionRule.learned
+    stored: StoredForm = StoredForm.bfloat16
 
 
 @contextmanager
@@ -80,6 +82,7 @@ def opened_engine(setup: Setup) -> Iterator["ACREEngine"]:
         defaults = ACREConfig()
         config = ACREConfig(
             selection=setup.selection.value,
+            stored_dtype=setup.stored.value,
             interval_tokens=getattr(adapter, "interval_tokens", defaults.interval_tokens),
         )
         engine = ACREEngine(local, adapter, store, config)

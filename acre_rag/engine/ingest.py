@@ -4,10 +4,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 
-import torch
-
 from acre_rag.answer import Ingested
-from acre_rag.cache import KVBlock
+from acre_rag.cache import KVBlock, StoredBlock
+from acre_rag.cache.stored import plain_form, stored_bytes, stored_form
 from acre_rag.engine.blocks import BlockPlan
 from acre_rag.errors import DamagedCacheError
 from acre_rag.model.identity import document_version
@@ -33,11 +32,8 @@ class Ingestion:
     def __init__(self, reader: DocumentReader, archive: CacheArchive) -> None:
         self._reader = reader
         self._archive = archive
-        shape = reader.twin.shape
-        self._stored_dtype: torch.dtype = getattr(torch, reader.config.stored_dtype)
-        self._token_bytes = (
-            2 * shape.layers * shape.kv_heads * shape.head_dim * self._stored_dtype.itemsize
-        )
+        self._form = reader.config.stored_dtype
+        self._plain = plain_form(self._form)
 
     def ingest(
         self, document: Document, on_progress: Progress | None, *, check: bool = False
@@ -84,16 +80,17 @@ class Ingestion:
         layout = self._reader.layout(manifest.tokens)
         yield from self._reader.read(text.ids, layout, windows, earlier)
 
-    def blocks(self, manifest: Manifest, window: int, read: WindowCache) -> dict[str, KVBlock]:
-        """Cut a window into the blocks that are stored, by name, in the stored dtype."""
+    def blocks(self, manifest: Manifest, window: int, read: WindowCache) -> dict[str, StoredBlock]:
+        """Cut a window into the blocks that are stored, by name, in the form they are stored in."""
         layout = self._reader.layout(manifest.tokens)
         plan = BlockPlan(layout, manifest.intervals_per_block)
-        pieces = {f"l1:{window}": read.l1}
+        pieces = {f"l1:{window}": stored_form(read.l1, self._plain)}
         start = layout.window_tokens_of(window).start
         for block in plan.window_blocks(window):
             tokens = plan.block_tokens(block)
-            pieces[f"l2:{block}"] = read.l2.slice(tokens.start - start, tokens.stop - start)
-        return {n: b.to(dtype=self._stored_dtype, device="cpu") for n, b in pieces.items()}
+            own = read.l2.slice(tokens.start - start, tokens.stop - start)
+            pieces[f"l2:{block}"] = stored_form(own, self._form)
+        return pieces
 
     def _published(self, document_id: str) -> Manifest | None:
         try:
@@ -112,7 +109,11 @@ class Ingestion:
         whole = writer.whole_blocks(manifest)
         if check or len(whole) < len(manifest.block_names):
             whole = frozenset(name for name in whole if _is_sound(manifest, name, writer))
-        return [w for w in range(layout.windows) if not plan.window_names(w) <= whole]
+        missing = [w for w in range(layout.windows) if not plan.window_names(w) <= whole]
+        if self._form != self._plain and self._reader.method(manifest.tokens) == "exact":
+            # Windows see the raw tokens before them as they were before they were quantized.
+            missing = list(range(missing[-1] + 1)) if missing else []
+        return missing
 
     def _read(
         self,
@@ -129,7 +130,7 @@ class Ingestion:
 
         def earlier(window: int) -> KVBlock:
             names = [f"l2:{b}" for b in plan.window_blocks(window)] if exact else [f"l1:{window}"]
-            return KVBlock.concatenate([writer.read_block(manifest, name) for name in names])
+            return self._reader.computed(*(writer.read_block(manifest, name) for name in names))
 
         encoded = 0
         for window, read in self._reader.read(text.ids, layout, windows, earlier):
@@ -145,7 +146,7 @@ class Ingestion:
         shape = self._reader.twin.shape
         layout = self._reader.layout(len(text.ids))
         starts, ends = interval_characters(text, layout)
-        per_block = intervals_per_block(layout, self._token_bytes)
+        per_block = intervals_per_block(layout, self._bytes(self._form, layout.interval_tokens))
         return Manifest(
             space=self._archive.space,
             version=version,
@@ -166,9 +167,21 @@ class Ingestion:
             kv_heads=shape.kv_heads,
             head_dim=shape.head_dim,
             dtype=self._reader.config.stored_dtype,
-            payload_bytes=(layout.tokens + layout.intervals) * self._token_bytes,
+            payload_bytes=self._payload_bytes(BlockPlan(layout, per_block)),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
+
+    def _payload_bytes(self, plan: BlockPlan) -> int:
+        """Count the bytes of all keys and values of a document."""
+        layout = plan.layout
+        blocks = range(plan.block_of(layout.intervals - 1) + 1)
+        l2 = sum(self._bytes(self._form, len(plan.block_tokens(block))) for block in blocks)
+        return self._bytes(self._plain, layout.intervals) + l2
+
+    def _bytes(self, form: str, tokens: int) -> int:
+        """Count the bytes of a block of so many tokens, or landmarks, in a form."""
+        shape = self._reader.twin.shape
+        return stored_bytes(form, (shape.layers, shape.kv_heads, tokens, shape.head_dim))
 
 
 def _is_sound(manifest: Manifest, name: str, writer: ArchiveWriter) -> bool:
@@ -179,14 +192,13 @@ def _is_sound(manifest: Manifest, name: str, writer: ArchiveWriter) -> bool:
     return True
 
 
-def intervals_per_block(layout: Layout, token_bytes: int) -> int:
+def intervals_per_block(layout: Layout, interval_bytes: int) -> int:
     """Group so many neighbouring intervals that a stored block has 256 KB or more.
 
     Smaller values are slow to fetch; much larger ones would bring more than was chosen. A block
     never crosses the end of a window.
     """
     per_window = layout.window_tokens // layout.interval_tokens
-    interval_bytes = token_bytes * layout.interval_tokens
     for count in range(1, per_window + 1):
         if per_window % count == 0 and count * interval_bytes >= 256 * 1024:
             return count

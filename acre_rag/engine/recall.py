@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from acre_rag.cache import KVBlock
+from acre_rag.cache import KVBlock, StoredBlock
 from acre_rag.engine.blocks import BlockPlan
 from acre_rag.engine.ingest import Ingestion
 from acre_rag.engine.missing import not_stored
@@ -123,7 +123,7 @@ class Recall:
             tokens = document.layout.interval_tokens_of(interval)
             start = plan.block_tokens(block).start
             parts.append(found[block].slice(tokens.start - start, tokens.stop - start))
-        return self._reader.computed(KVBlock.concatenate(parts))
+        return self._reader.computed(*parts)
 
     def _named(self, ids: Iterable[str]) -> list[Manifest]:
         manifests = []
@@ -188,9 +188,9 @@ class Recall:
 
     def _read(
         self, manifest: Manifest, names: dict[int, str], ledger: Ledger
-    ) -> tuple[dict[int, KVBlock], set[int]]:
+    ) -> tuple[dict[int, StoredBlock], set[int]]:
         """Read blocks; those that cannot be trusted are named, or raised by policy."""
-        found: dict[int, KVBlock] = {}
+        found: dict[int, StoredBlock] = {}
         damaged: set[int] = set()
         for number, name in names.items():
             try:

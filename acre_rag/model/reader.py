@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from acre_rag.cache import KVBlock
+from acre_rag.cache import KVBlock, StoredBlock
+from acre_rag.cache.stored import PLAIN, loaded, plain_form
 from acre_rag.config import ACREConfig
 from acre_rag.errors import ConfigError
 from acre_rag.model.demo import DEMO_MODEL
@@ -112,7 +113,7 @@ class DocumentReader:
             method=self.method(layout.tokens),
             windows=windows,
             earlier=lambda window: self._computed(earlier(window)),
-            stored_dtype=getattr(torch, self.config.stored_dtype),
+            stored_dtype=PLAIN[plain_form(self.config.stored_dtype)],
         )
         while True:
             # Held for one window at a time, so that questions get their turn in between.
@@ -133,9 +134,9 @@ class DocumentReader:
                 context_tokens=self.context_tokens,
             )
 
-    def computed(self, block: KVBlock) -> KVBlock:
-        """Bring a stored block to the model's dtype and device."""
-        return block.to(dtype=self.prefix.keys.dtype, device=self.prefix.keys.device)
+    def computed(self, *blocks: StoredBlock) -> KVBlock:
+        """Join stored blocks, in the model's dtype and on its device."""
+        return loaded(blocks, dtype=self.prefix.keys.dtype, device=self.prefix.keys.device)
 
     def _computed(self, block: KVBlock | None) -> KVBlock | None:
         return None if block is None else self.computed(block)

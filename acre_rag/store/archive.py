@@ -5,7 +5,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from acre_rag.cache import KVBlock
+from acre_rag.cache import StoredBlock
+from acre_rag.cache.stored import form_of
 from acre_rag.errors import DamagedCacheError
 from acre_rag.store.address import check_hex, document_digest
 from acre_rag.store.codec import decode_block, encode_block, encoded_bytes
@@ -35,7 +36,7 @@ class ArchiveWriter:
         self._check_ours(manifest)
         return whole_blocks(manifest, self._writer.staged())
 
-    def read_block(self, manifest: Manifest, name: str) -> KVBlock:
+    def read_block(self, manifest: Manifest, name: str) -> StoredBlock:
         """Read back a block of this version, which its manifest-to-be names.
 
         Raises:
@@ -47,7 +48,7 @@ class ArchiveWriter:
         manifest.block_shape(name)  # refuses a name that the manifest lacks
         return open_block(self._writer.read(name), manifest, name)
 
-    def write_block(self, name: str, block: KVBlock) -> None:
+    def write_block(self, name: str, block: StoredBlock) -> None:
         """Stage a block, in place of one of that name.
 
         Raises:
@@ -119,7 +120,7 @@ class CacheArchive:
             return None
         return Manifest.decode(data, space=self.space, document_id=document_id)
 
-    def read_block(self, manifest: Manifest, name: str) -> KVBlock:
+    def read_block(self, manifest: Manifest, name: str) -> StoredBlock:
         """Read a block that a manifest names. Do not write to its tensors.
 
         Returns:
@@ -193,7 +194,7 @@ def whole_blocks(manifest: Manifest, sizes: Mapping[str, int]) -> frozenset[str]
         and sizes[name]
         == encoded_bytes(
             manifest.block_shape(name),
-            manifest.dtype,
+            manifest.block_dtype(name),
             document_id=manifest.document_id,
             name=name,
             **place,
@@ -201,14 +202,14 @@ def whole_blocks(manifest: Manifest, sizes: Mapping[str, int]) -> frozenset[str]
     )
 
 
-def open_block(buffer: memoryview, manifest: Manifest, name: str) -> KVBlock:
+def open_block(buffer: memoryview, manifest: Manifest, name: str) -> StoredBlock:
     """Take a block out of its bytes, and hold it to what the manifest says.
 
     Raises:
         ValueError: The manifest names no such block.
         DamagedCacheError: The bytes are damaged, of another place, or of another shape.
     """
-    expected = (manifest.block_shape(name), f"torch.{manifest.dtype}")
+    expected = (manifest.block_shape(name), manifest.block_dtype(name))
     block = decode_block(
         buffer,
         space=manifest.space,
@@ -216,7 +217,7 @@ def open_block(buffer: memoryview, manifest: Manifest, name: str) -> KVBlock:
         version=manifest.version,
         name=name,
     )
-    found = (tuple(block.keys.shape), str(block.keys.dtype))
+    found = (block.shape, form_of(block))
     if found != expected:
         raise Label(manifest.document_id, name).damage(
             "shape", found=str(found), expected=str(expected)

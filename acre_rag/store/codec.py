@@ -1,14 +1,22 @@
 """Blocks of keys and values to bytes and back, bit for bit and without copying."""
 
 import math
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from acre_rag.cache import KVBlock
+from acre_rag.cache import StoredBlock
+from acre_rag.cache.stored import (
+    FORMS,
+    Shape,
+    form_of,
+    joined_parts,
+    layout_of,
+    parts_of,
+    stored_bytes,
+)
 from acre_rag.store.address import check_hex, check_name, document_digest
 from acre_rag.store.frame import Label, seal, sealed_bytes, unseal
 from acre_rag.store.protocol import Chunk
@@ -18,21 +26,19 @@ CACHE_FORMAT = 1
 
 _KIND = b"ACREKV"
 _MAX_HEADER_BYTES = 4096
-_DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
-    {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-)
 
 
 def encode_block(
-    block: KVBlock, *, space: str, document_id: str, version: str, name: str
+    block: StoredBlock, *, space: str, document_id: str, version: str, name: str
 ) -> list[Chunk]:
     """Turn a block into bytes that belong to one place of one version of one document.
 
-    The payload, keys and then values, is a view of the block's own memory where that is
-    contiguous and on the CPU: write it before the block changes. Hosts are little-endian.
+    The payload (keys and then values; steps and then codes where they are quantized) is a view of
+    the block's own memory where that is contiguous and on the CPU: write it before the block
+    changes. Hosts are little-endian.
 
     Args:
-        block: Keys not rotated; bfloat16, float16 or float32.
+        block: Keys not rotated; bfloat16, float16 or float32, or quantized.
         space: Hex digest of what makes caches of one model unfit for another.
         document_id: Id of the document.
         version: Hex digest of space and text.
@@ -45,42 +51,41 @@ def encode_block(
         ValueError: The block is empty or has another dtype.
         StoreError: The space, the id, the version or the name is malformed.
     """
-    dtype = str(block.keys.dtype).removeprefix("torch.")
-    shape = list(block.keys.shape)
-    if dtype not in _DTYPES or 0 in shape:
+    form, shape = form_of(block), list(block.shape)
+    if form not in FORMS or 0 in shape:
         raise ValueError(
-            f"a block has dtype {dtype} and shape {shape}; expected one of "
-            f"{', '.join(_DTYPES)}, and 1 or more on each axis"
+            f"a block has dtype {form} and shape {shape}; expected one of "
+            f"{', '.join(FORMS)}, and 1 or more on each axis"
         )
-    header = {**_binding(space, document_id, version, name), "dtype": dtype, "shape": shape}
-    return seal(_KIND, CACHE_FORMAT, header, [_bytes_of(block.keys), _bytes_of(block.values)])
+    header = {**_binding(space, document_id, version, name), "dtype": form, "shape": shape}
+    return seal(_KIND, CACHE_FORMAT, header, [_bytes_of(part) for part in parts_of(block)])
 
 
 def encoded_bytes(
-    shape: Sequence[int],
-    dtype: str,
+    shape: Shape,
+    form: str,
     *,
     space: str,
     document_id: str,
     version: str,
     name: str,
 ) -> int:
-    """Count the bytes that `encode_block` makes of a block of a shape and a number type.
+    """Count the bytes that `encode_block` makes of a block of a shape and a form.
 
     Raises:
         StoreError: The space, the id, the version or the name is malformed.
     """
     header = {
         **_binding(space, document_id, version, name),
-        "dtype": dtype,
+        "dtype": form,
         "shape": list(shape),
     }
-    return sealed_bytes(header, 2 * math.prod(shape) * _DTYPES[dtype].itemsize)
+    return sealed_bytes(header, stored_bytes(form, shape))
 
 
 def decode_block(
     buffer: Chunk, *, space: str, document_id: str, version: str, name: str
-) -> KVBlock:
+) -> StoredBlock:
     """Turn bytes into the block that they were made from.
 
     Args:
@@ -107,15 +112,14 @@ def decode_block(
             raise label.damage(
                 "foreign", found=f"{field} {header.get(field)!r}", expected=repr(expected)
             )
-    dtype, shape = _layout(header, label)
-    if payload.nbytes != 2 * math.prod(shape) * dtype.itemsize:
+    form, shape = _form_and_shape(header, label)
+    if payload.nbytes != stored_bytes(form, shape):
         raise label.damage(
             "shape",
             found=f"{payload.nbytes} bytes of keys and values",
-            expected=f"those of the shape {shape} in {dtype}, twice",
+            expected=f"those of the shape {shape} in {form}",
         )
-    keys, values = torch.frombuffer(_writable(payload), dtype=dtype).view(2, *shape)
-    return KVBlock(keys, values)
+    return joined_parts(form, shape, _parts(payload, form, shape))
 
 
 def _binding(space: str, document_id: str, version: str, name: str) -> dict[str, str]:
@@ -126,16 +130,26 @@ def _binding(space: str, document_id: str, version: str, name: str) -> dict[str,
     return {"space": space, "document": document, "version": version, "name": name}
 
 
-def _layout(header: Mapping[str, object], label: Label) -> tuple[torch.dtype, list[int]]:
-    """Read dtype and shape: (layers, kv_heads, tokens, head_dim), each at least 1."""
-    dtype, shape = header.get("dtype"), header.get("shape")
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise label.damage("shape", found=f"dtype {dtype!r}", expected=", ".join(_DTYPES))
+def _form_and_shape(header: Mapping[str, object], label: Label) -> tuple[str, Shape]:
+    """Read form and shape: (layers, kv_heads, tokens, head_dim), each at least 1."""
+    form, shape = header.get("dtype"), header.get("shape")
+    if not isinstance(form, str) or form not in FORMS:
+        raise label.damage("shape", found=f"dtype {form!r}", expected=", ".join(FORMS))
     if not isinstance(shape, list) or len(shape) != 4:
         raise label.damage("shape", found=f"shape {shape!r}", expected="four sizes")
     if not all(type(size) is int and 1 <= size < 2**31 for size in shape):
         raise label.damage("shape", found=f"shape {shape!r}", expected="sizes of 1 or more")
-    return _DTYPES[dtype], shape
+    layers, kv_heads, tokens, head_dim = shape
+    return form, (layers, kv_heads, tokens, head_dim)
+
+
+def _parts(payload: memoryview, form: str, shape: Shape) -> list[Tensor]:
+    """View a payload, whose size was checked, as the tensors that it consists of."""
+    whole = torch.frombuffer(_writable(payload), dtype=torch.uint8)
+    layout = layout_of(form, shape)
+    sizes = [dtype.itemsize * math.prod(part) for dtype, part in layout]
+    pieces = whole.split(sizes)
+    return [p.view(dtype).view(part) for p, (dtype, part) in zip(pieces, layout, strict=True)]
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

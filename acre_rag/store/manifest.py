@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from acre_rag.cache.stored import plain_form
 from acre_rag.errors import DocumentError, StoreError
 from acre_rag.store.address import check_hex
 from acre_rag.store.codec import CACHE_FORMAT
@@ -61,7 +62,8 @@ class Manifest:
         layers: Layers of every block.
         kv_heads: Key heads of every block.
         head_dim: Head size of every block.
-        dtype: Number type of every block: `bfloat16`, `float16` or `float32`.
+        dtype: Number type of the blocks: `bfloat16`, `float16` or `float32`; or `int8` or
+            `int8-int4`, which is that of L2, while L1 is in `bfloat16`.
         payload_bytes: Bytes of all keys and values, headers left out.
         created: When the document was encoded, in ISO 8601.
 
@@ -142,6 +144,10 @@ class Manifest:
         if start >= end:
             raise ValueError(f"found the name {name!r}; expected a block of {self.document_id!r}")
         return (self.layers, self.kv_heads, min(size, end - start), self.head_dim)
+
+    def block_dtype(self, name: str) -> str:
+        """Number type that a block must have: that of L2, or the one of landmarks beside it."""
+        return plain_form(self.dtype) if name.startswith("l1:") else self.dtype
 
     def with_metadata(self, metadata: dict[str, Any]) -> "Manifest":
         """Copy with other metadata; the blocks stay as they are.

@@ -424,7 +424,7 @@ def test_an_error_of_the_model_reaches_whoever_reads_the_stream(
         {"interval_tokens": 0},
         {"window_tokens": 10},
         {"segment_tokens": 30},
-        {"stored_dtype": "int8"},
+        {"stored_dtype": "int3"},
         {"selection": "random"},
         {"on_damage": "ignore"},
     ],

@@ -50,4 +50,4 @@ def test_names_of_a_window_are_its_landmarks_and_its_blocks() -> None:
     ],
 )
 def test_blocks_have_a_quarter_of_a_megabyte_or_more(token_bytes: int, expected: int) -> None:
-    assert intervals_per_block(_layout(5000), token_bytes) == expected
+    assert intervals_per_block(_layout(5000), 16 * token_bytes) == expected

@@ -37,8 +37,14 @@ DAMAGE = [Path.unlink, _flip, _cut, _empty]
 @pytest.mark.parametrize("damage", DAMAGE[:2], ids=["missing", "flipped"])
 @pytest.mark.parametrize(
     ("adapter", "stored"),
-    [(None, "float32"), (None, "bfloat16"), ("none", "bfloat16")],
-    ids=["landmarks-float32", "landmarks-bfloat16", "training-free-bfloat16"],
+    [(None, "float32"), (None, "bfloat16"), ("none", "bfloat16"), (None, "int8"), ("none", "int8")],
+    ids=[
+        "landmarks-float32",
+        "landmarks-bfloat16",
+        "training-free-bfloat16",
+        "landmarks-int8",
+        "training-free-int8",
+    ],
 )
 @pytest.mark.parametrize("names", [["l1-1"], ["l2-0"], ["l2-1"], ["l1-0", "l1-2", "l2-2"]])
 def test_damage_is_mended_counted_and_changes_no_answer(

@@ -145,6 +145,58 @@ def test_an_interrupted_run_is_picked_up_to_the_same_bits(
     )
 
 
+@pytest.mark.parametrize("adapter", [None, "none"], ids=["landmarks", "training-free"])
+@pytest.mark.parametrize("stored", ["int8", "int8-int4"])
+def test_an_interrupted_run_of_quantized_caches_ends_with_the_same_bits(
+    make_engine: MakeEngine, tmp_path: Path, stored: str, adapter: str | None
+) -> None:
+    config = tiny_settings(stored_dtype=stored)
+    whole = make_engine(adapter=adapter, config=config, store=tmp_path / "whole")
+    broken = make_engine(adapter=adapter, config=config, store=tmp_path / "broken")
+    whole.ingest([CAT])
+
+    with pytest.raises(_Stop):
+        broken.ingest([CAT], on_progress=_stop_after(2))
+    broken.ingest([CAT])
+
+    assert _without_created(documents_of(tmp_path / "broken")) == _without_created(
+        documents_of(tmp_path / "whole")
+    )
+
+
+@pytest.mark.parametrize("stored", ["int8", "int8-int4"])
+def test_quantized_caches_choose_what_exact_ones_do(
+    make_engine: MakeEngine, tmp_path: Path, stored: str
+) -> None:
+    exact, small = (
+        make_engine(config=tiny_settings(stored_dtype=form), store=tmp_path / form)
+        for form in ("bfloat16", stored)
+    )
+    for engine in (exact, small):
+        engine.ingest(ALL)
+
+    ours, theirs = (engine.ask(QUESTION, max_new_tokens=2) for engine in (small, exact))
+
+    assert ours.sources == theirs.sources
+    assert ours.usage.refilled_tokens == theirs.usage.refilled_tokens > 0
+
+
+@pytest.mark.parametrize("stored", ["bfloat16", "int8", "int8-int4"])
+def test_the_size_of_a_cache_is_that_of_its_payloads(
+    make_engine: MakeEngine, tmp_path: Path, stored: str
+) -> None:
+    engine = make_engine(config=tiny_settings(stored_dtype=stored))
+    engine.ingest([CAT])
+
+    (document,) = engine.documents()
+
+    files = documents_of(tmp_path / "caches")
+    values = [data for name, data in files.items() if not name.endswith("manifest")]
+    # Offset 12 of a value's frame: the size of its payload.
+    payloads = [int.from_bytes(data[12:20], "little") for data in values]
+    assert document.bytes == sum(payloads)
+
+
 def test_what_an_interrupted_run_left_damaged_is_read_again(
     make_engine: MakeEngine, tmp_path: Path
 ) -> None:

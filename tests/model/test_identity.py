@@ -160,6 +160,8 @@ def test_selection_weights_choose_and_so_change_nothing(space: str) -> None:
     [
         {"stored_dtype": "bfloat16"},
         {"stored_dtype": "float16"},
+        {"stored_dtype": "int8"},
+        {"stored_dtype": "int8-int4"},
         {"window_tokens": 24},
         {"segment_tokens": 12},
         {"window_tokens": 16, "segment_tokens": 32},

@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from acre_rag.cache import KVBlock
+from acre_rag.cache.stored import QUANTIZED, form_of, stored_form
 from acre_rag.errors import DamagedCacheError, StoreError
 from acre_rag.store import CacheArchive, DirectoryStore, Manifest
 from tests.store.samples import (
@@ -184,3 +186,26 @@ def test_blocks_that_are_missing_cut_short_or_too_long_are_not_whole(
 def whole(archive: CacheArchive) -> frozenset[str]:
     with archive.writer(DOCUMENT, VERSION) as writer:
         return writer.whole_blocks(manifest_of())
+
+
+@pytest.mark.parametrize("form", QUANTIZED)
+def test_raw_tokens_are_quantized_and_landmarks_are_not(archive: CacheArchive, form: str) -> None:
+    manifest = replace(manifest_of(), dtype=form)
+    rng = torch.Generator().manual_seed(1)
+    shapes = {name: manifest.block_shape(name) for name in manifest.block_names}
+    drawn = {
+        name: KVBlock(*torch.randn(2, *shape, generator=rng)) for name, shape in shapes.items()
+    }
+    blocks = {name: stored_form(block, manifest.block_dtype(name)) for name, block in drawn.items()}
+    with archive.writer(DOCUMENT, VERSION) as writer:
+        for name, block in blocks.items():
+            writer.write_block(name, block)
+        writer.publish(manifest)
+
+    read = {name: archive.read_block(manifest, name) for name in blocks}
+
+    assert {form_of(block) for name, block in read.items() if name[:2] == "l1"} == {"bfloat16"}
+    assert {form_of(block) for name, block in read.items() if name[:2] == "l2"} == {form}
+    with pytest.raises(DamagedCacheError) as caught:
+        archive.read_block(replace(manifest, dtype="bfloat16"), "l2:0")
+    assert caught.value.reason == "shape"

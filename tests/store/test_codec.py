@@ -9,7 +9,8 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acre_rag.cache import KVBlock
+from acre_rag.cache import KVBlock, QuantizedBlock, quantize
+from acre_rag.cache.stored import QUANTIZED, parts_of
 from acre_rag.errors import DamagedCacheError, StoreError
 from acre_rag.store import CACHE_FORMAT, decode_block, encode_block
 from acre_rag.store.codec import encoded_bytes
@@ -19,7 +20,12 @@ from tests.store.samples import DOCUMENT, DTYPES, SPACE, VERSION, block_of, same
 PLACE = {"space": SPACE, "document_id": DOCUMENT, "version": VERSION, "name": "l2:17"}
 
 
-def encoded(block: KVBlock | None = None) -> bytes:
+def small_block(form: str, shape: tuple[int, ...] = (3, 2, 5, 7)) -> QuantizedBlock:
+    rng = torch.Generator().manual_seed(5)
+    return quantize(KVBlock(*torch.randn(2, *shape, generator=rng)), form)
+
+
+def encoded(block: KVBlock | QuantizedBlock | None = None) -> bytes:
     return b"".join(encode_block(block or block_of(), **PLACE))
 
 
@@ -66,6 +72,27 @@ def test_slices_of_a_block_come_back_bit_for_bit(dtype: torch.dtype) -> None:
     assert same_bits(back, block)
 
 
+@pytest.mark.parametrize("form", QUANTIZED)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 2, 5, 7), (2, 3, 7, 8)])
+def test_quantized_blocks_come_back_bit_for_bit(form: str, shape: tuple[int, ...]) -> None:
+    block = small_block(form, shape)
+
+    back = decode_block(encoded(block), **PLACE)
+
+    assert isinstance(back, QuantizedBlock)
+    assert (back.form, back.shape, back.head_dim) == (form, shape, shape[3])
+    assert all(torch.equal(a, b) for a, b in zip(parts_of(back), parts_of(block), strict=True))
+
+
+@pytest.mark.parametrize("form", QUANTIZED)
+def test_slices_of_a_quantized_block_come_back(form: str) -> None:
+    block = small_block(form).slice(1, 4)
+
+    back = decode_block(encoded(block), **PLACE)
+
+    assert all(torch.equal(a, b) for a, b in zip(parts_of(back), parts_of(block), strict=True))
+
+
 def test_encoding_and_decoding_copy_no_payload() -> None:
     block = block_of()
 
@@ -104,6 +131,42 @@ def test_the_format_can_be_read_without_this_library() -> None:
     assert header_of(data)["shape"] == [3, 2, 5, 4]
     keys = np.frombuffer(data, np.uint8)[-payload_bytes:][: payload_bytes // 2]
     assert keys.tobytes() == block.keys.view(torch.uint8).numpy().tobytes()
+
+
+def as_floats(raw: bytes, shape: tuple[int, ...]) -> "np.ndarray[tuple[int, ...], np.dtype]":
+    """Read bfloat16: the upper halves of float32."""
+    return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4").reshape(shape)
+
+
+@pytest.mark.parametrize("form", QUANTIZED)
+def test_the_format_of_quantized_blocks_can_be_read_without_this_library(form: str) -> None:
+    layers, heads, tokens, channels = shape = (3, 2, 5, 8)
+    block = small_block(form, shape)
+
+    data = encoded(block)
+    (payload_bytes,) = struct.unpack_from("<Q", data, 12)
+    payload = data[-payload_bytes:]
+    per_channel, per_token = 2 * layers * heads * channels, 2 * layers * heads * tokens
+    starts = np.cumsum([0, per_channel, per_channel, per_token, layers * heads * tokens * channels])
+    centres, steps, value_steps, codes, value_codes = (
+        payload[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)
+    )
+
+    header = header_of(data)
+    assert (header["dtype"], header["shape"]) == (form, list(shape))
+    keys = np.frombuffer(codes, "i1").reshape(shape) * as_floats(
+        steps, (layers, heads, 1, channels)
+    )
+    keys += as_floats(centres, (layers, heads, 1, channels))
+    if form == "int8":
+        numbers = np.frombuffer(value_codes, "i1").reshape(shape)
+    else:
+        pairs = np.frombuffer(value_codes, "u1").reshape(layers, heads, tokens, channels // 2)
+        numbers = np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(shape).astype("i1") - 8
+    values = numbers * as_floats(value_steps, (layers, heads, tokens, 1))
+    theirs = block.to(dtype=torch.float32, device="cpu")
+    assert (keys == theirs.keys.numpy()).all()
+    assert (values == theirs.values.numpy()).all()
 
 
 @pytest.mark.parametrize(
@@ -208,6 +271,9 @@ def test_sizes_beyond_reason_are_refused_before_anything_is_allocated(
         {"dtype": ["bfloat16"]},
         {"dtype": 7},
         {"dtype": "float32"},
+        {"dtype": "int8"},
+        {"dtype": "int8-int4"},
+        {"dtype": "int4"},
     ],
 )
 def test_a_header_that_lies_about_the_payload_is_refused(changes: dict[str, object]) -> None:
@@ -265,10 +331,11 @@ def test_malformed_places_are_refused(field: str, malformed: str) -> None:
         encode_block(block_of(), **(PLACE | {field: malformed}))
 
 
-@pytest.mark.parametrize("count", [2_000, pytest.param(100_000, marks=pytest.mark.slow)])
-def test_random_corruptions_give_no_tensor(count: int) -> None:
+@pytest.mark.parametrize("stored", ["bfloat16", *QUANTIZED])
+@pytest.mark.parametrize("count", [3_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_random_corruptions_give_no_tensor(count: int, stored: str) -> None:
     generator = np.random.default_rng(0)
-    whole = encoded()
+    whole = encoded(block_of() if stored == "bfloat16" else small_block(stored))
     others = [
         b"".join(encode_block(block_of(seed=1), **(PLACE | change)))
         for change in ({"name": "l2:18"}, {"version": "cd" * 8}, {"document_id": "x"})
