@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from acre_rag.errors import DamagedCacheError
-from acre_rag.store.archive import open_block, open_listed, whole_blocks, whole_blocks
+from acre_rag.store.archive import open_block, open_listed, whole_blocks
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore, DocumentWriter
 
