@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 from acre_rag.refill_map import RefillMap
 from acre_rag.refill_picture import draw
+from acre_rag.text.document import is_passage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +141,7 @@ class StoredDocument:
     Attributes:
         id: Its id.
         version: Digest of its text, and of everything else that its cache depends on.
+        text_digest: Digest of its text alone.
         tokens: Raw tokens.
         landmarks: Landmarks, one an interval.
         bytes: Size of its cache in the store.
@@ -150,12 +152,18 @@ class StoredDocument:
 
     id: str
     version: str
+    text_digest: str
     tokens: int
     landmarks: int
     bytes: int
     metadata: Mapping[str, object]
     created: str
     method: str
+
+    @property
+    def is_passage(self) -> bool:
+        """Whether it is named by its content alone; see `Document.passage`."""
+        return is_passage(self.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

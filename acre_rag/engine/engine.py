@@ -30,7 +30,7 @@ from acre_rag.store.archive import CacheArchive
 from acre_rag.store.location import open_store
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore
-from acre_rag.text.document import Document
+from acre_rag.text.document import Document, text_digest
 
 
 class ACREEngine:
@@ -133,7 +133,7 @@ class ACREEngine:
 
         Args:
             question: The user's question.
-            documents: Ids to ask; `None` asks all that are stored.
+            documents: Ids to ask; `None` asks all that are stored, passages left out.
             refill_tokens: Most raw tokens to choose; `None` takes a quarter of the documents, at
                 least 256 and at most 4,096, within the context.
             sources: Runs are split or cut to give so many, as far as there are intervals; `None`
@@ -165,7 +165,8 @@ class ACREEngine:
 
         Args:
             question: The user's question.
-            documents: Ids to ask, spliced in that order; `None` asks all that are stored.
+            documents: Ids to ask, spliced in that order; `None` asks all that are
+                stored, passages left out.
             refill_tokens: As in `retrieve`.
             max_new_tokens: Longest answer.
             instructions: Replaces the prompt's own, after the question; caches stay valid.
@@ -252,6 +253,7 @@ class ACREEngine:
             yield StoredDocument(
                 id=manifest.document_id,
                 version=manifest.version,
+                text_digest=text_digest(manifest.text),
                 tokens=manifest.tokens,
                 landmarks=manifest.intervals,
                 bytes=manifest.payload_bytes,

@@ -29,9 +29,13 @@ def nothing_stored(archive: CacheArchive, model_name: str) -> DocumentNotFoundEr
     Raises:
         DamagedCacheError: It holds one, whose manifest is damaged.
     """
-    for _ in archive.manifests(strict=True):
-        pass  # what is there may be damaged: that is the error to show
     store = archive.store
+    # What is there may be damaged: that is the error to show.
+    if list(archive.manifests(strict=True)):
+        return DocumentNotFoundError(
+            f"{store.url} holds passages that retrievers gave, and no documents; expected one or "
+            "more: ingest some first, or name the passages' ids"
+        )
     others = [space for space in store.spaces() if space != archive.space]
     if others:
         archives = [CacheArchive(store, space) for space in others]

@@ -17,6 +17,7 @@ from acre_rag.model.prefill import WindowCache
 from acre_rag.model.reader import DocumentReader
 from acre_rag.store.archive import CacheArchive
 from acre_rag.store.manifest import Manifest
+from acre_rag.text.document import is_passage
 from acre_rag.text.layout import Layout
 
 _LOG = logging.getLogger("acre_rag")
@@ -80,7 +81,7 @@ class Recall:
         self._landmarks = _LandmarkCache(_LANDMARK_CACHE_BYTES)
 
     def recall(self, ids: Sequence[str] | None) -> Recalled:
-        """Load the landmarks of documents; `None` takes all that are stored.
+        """Load the landmarks of documents; `None` takes all that are stored but passages.
 
         Raises:
             DocumentNotFoundError: One of them is not stored.
@@ -89,7 +90,8 @@ class Recall:
         ledger = Ledger(CacheArchive(self._archive.store, self._archive.space))
         strict = self._reader.config.on_damage == "raise"
         every = self._archive.manifests(strict=strict)
-        manifests = list(every) if ids is None else self._named(ids)
+        named = (one for one in every if not is_passage(one.document_id))
+        manifests = list(named) if ids is None else self._named(ids)
         documents = []
         for manifest in manifests:
             layout = self._reader.layout(manifest.tokens)

@@ -1,5 +1,6 @@
 """A document: what a caller gives to be read."""
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ JSONValue: TypeAlias = (
     "bool | int | float | str | Sequence[JSONValue] | Mapping[str, JSONValue] | None"
 )
 
+_PASSAGE_ID = re.compile(r"content:[0-9a-f]{32}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INTEGERS = range(-(2**63), 2**63)
 _DEEPEST = 32
@@ -58,6 +60,27 @@ class Document:
             )
         where = f"the metadata of document {self.id!r}"
         object.__setattr__(self, "metadata", _copy_json(self.metadata, where, depth=0))
+
+    @classmethod
+    def passage(cls, text: str) -> "Document":
+        """Name a text by its content alone, so that the same text is read once.
+
+        A passage answers where its id is named, never where all documents are asked.
+
+        Raises:
+            DocumentError: As for any document.
+        """
+        return cls(id=f"content:{text_digest(text)}", text=text)
+
+
+def is_passage(document_id: str) -> bool:
+    """Tell whether an id names a text by its content alone."""
+    return _PASSAGE_ID.fullmatch(document_id) is not None
+
+
+def text_digest(text: str) -> str:
+    """Digest a text, whatever its name, to 32 hexadecimal digits."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _copy_json(value: object, where: str, *, depth: int) -> JSONValue:

@@ -38,6 +38,24 @@ def _asked(answer: Answer) -> list[str]:
 # Whom to ask
 
 
+def test_a_passage_answers_where_it_is_named_and_nowhere_else(engine: ACREEngine) -> None:
+    passage = Document.passage("The owl sleeps by day.")
+    before = engine.ask(QUESTION, max_new_tokens=NEW)
+    engine.ingest(passage)
+
+    assert engine.ask(QUESTION, max_new_tokens=NEW).text == before.text
+    assert passage.id not in _asked(engine.ask(QUESTION, max_new_tokens=NEW))
+    assert _asked(engine.ask(QUESTION, [passage.id], max_new_tokens=NEW)) == [passage.id]
+
+
+def test_a_store_of_passages_alone_says_so(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    engine.ingest(Document.passage("The owl sleeps by day."))
+
+    with pytest.raises(DocumentNotFoundError, match="holds passages that retrievers gave"):
+        engine.ask(QUESTION)
+
+
 def test_one_document_is_asked_alone(engine: ACREEngine) -> None:
     answer = engine.ask(QUESTION, ["hen"], max_new_tokens=NEW)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acre_rag.errors import DocumentError
-from acre_rag.text.document import Document, JSONValue
+from acre_rag.text.document import Document, JSONValue, is_passage
 
 _STRINGS = st.text(st.characters(exclude_categories=["Cs"]))
 _JSON = st.recursive(
@@ -118,3 +118,12 @@ def test_a_field_of_another_type_is_refused(field: str, value: object) -> None:
         DocumentError, match=r"is of type (int|bytes|list); expected a (string|dict)"
     ):
         Document(**fields)  # type: ignore[arg-type]  # as a caller errs
+
+
+def test_a_passage_is_named_by_its_content_alone() -> None:
+    passage = Document.passage("Zwölf 🚢")
+
+    assert passage.text == "Zwölf 🚢"
+    assert passage.id == Document.passage("Zwölf 🚢").id != Document.passage("Zwölf").id
+    assert is_passage(passage.id)
+    assert not is_passage("content:notes.md")
