@@ -141,7 +141,7 @@ class StoredDocument:
     Attributes:
         id: Its id.
         version: Digest of its text, and of everything else that its cache depends on.
-        text_digest: Digest of its text alone.
+        content_id: Names its text alone: the id of a passage of that text.
         tokens: Raw tokens.
         landmarks: Landmarks, one an interval.
         bytes: Size of its cache in the store.
@@ -152,7 +152,7 @@ class StoredDocument:
 
     id: str
     version: str
-    text_digest: str
+    content_id: str
     tokens: int
     landmarks: int
     bytes: int

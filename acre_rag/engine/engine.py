@@ -30,7 +30,7 @@ from acre_rag.store.archive import CacheArchive
 from acre_rag.store.location import open_store
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore
-from acre_rag.text.document import Document, text_digest
+from acre_rag.text.document import Document, content_id
 
 
 class ACREEngine:
@@ -253,7 +253,7 @@ class ACREEngine:
             yield StoredDocument(
                 id=manifest.document_id,
                 version=manifest.version,
-                text_digest=text_digest(manifest.text),
+                content_id=content_id(manifest.text),
                 tokens=manifest.tokens,
                 landmarks=manifest.intervals,
                 bytes=manifest.payload_bytes,

@@ -70,7 +70,7 @@ class Document:
         Raises:
             DocumentError: As for any document.
         """
-        return cls(id=f"content:{text_digest(text)}", text=text)
+        return cls(id=content_id(text), text=text)
 
 
 def is_passage(document_id: str) -> bool:
@@ -78,9 +78,10 @@ def is_passage(document_id: str) -> bool:
     return _PASSAGE_ID.fullmatch(document_id) is not None
 
 
-def text_digest(text: str) -> str:
-    """Digest a text, whatever its name, to 32 hexadecimal digits."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+def content_id(text: str) -> str:
+    """Name a text by its content alone."""
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"content:{digest[:32]}"
 
 
 def _copy_json(value: object, where: str, *, depth: int) -> JSONValue:

@@ -1,16 +1,11 @@
 """One question to an engine: which documents, which settings, which nodes come back."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 
 from llama_index.core.schema import NodeWithScore
 
-from acre_llama_index.candidates import (
-    Candidates,
-    Scope,
-    candidates_in_scope,
-    candidates_of_nodes,
-)
+from acre_llama_index.candidates import Candidates
 from acre_llama_index.nodes import source_nodes
 from acre_rag import ACREEngine, AnswerStream, Retrieval
 
@@ -55,48 +50,10 @@ class Asking:
         return usage | {"encoded_tokens": usage["encoded_tokens"] + self.encoded_tokens}
 
 
-def ask_scope(
-    engine: ACREEngine, question: str, scope: Scope, settings: AskSettings
-) -> Asking | None:
-    """Ask the documents that a user has chosen; `None` where the choice is empty."""
-    return _ask(engine, question, candidates_in_scope(engine, scope), settings)
-
-
-def ask_nodes(
-    engine: ACREEngine, question: str, nodes: Sequence[NodeWithScore], settings: AskSettings
-) -> Asking | None:
-    """Ask the documents that nodes come from; `None` where no node has any text."""
-    return _ask(engine, question, candidates_of_nodes(engine, nodes), settings)
-
-
-def retrieve_scope(
-    engine: ACREEngine,
-    question: str,
-    scope: Scope,
-    *,
-    refill_tokens: int | None,
-    sources: int | None,
-) -> tuple[list[NodeWithScore], Retrieval | None]:
-    """Find where a question would look; no nodes where the user's choice is empty."""
-    candidates = candidates_in_scope(engine, scope)
-    if candidates.documents == []:
-        return [], None
-    retrieval = engine.retrieve(question, candidates.documents, refill_tokens, sources=sources)
-    return source_nodes(retrieval.sources, candidates.metadata, candidates.find_node), retrieval
-
-
-def begin(asking: Asking | None) -> tuple[Asking | None, Generator[str, None, None]]:
-    """Give a question and its text apart, as a worker wants them."""
-    return asking, asking.pieces() if asking is not None else _nothing()
-
-
-def _nothing() -> Generator[str, None, None]:
-    yield from ()
-
-
-def _ask(
+def ask(
     engine: ACREEngine, question: str, candidates: Candidates, settings: AskSettings
 ) -> Asking | None:
+    """Ask the documents that a question may look into; `None` where there are none."""
     if candidates.documents == []:
         return None
     stream = engine.stream(
@@ -111,3 +68,27 @@ def _ask(
         nodes=source_nodes(stream.sources, candidates.metadata, candidates.find_node),
         encoded_tokens=candidates.encoded_tokens,
     )
+
+
+def retrieve(
+    engine: ACREEngine,
+    question: str,
+    candidates: Candidates,
+    *,
+    refill_tokens: int | None,
+    sources: int | None,
+) -> tuple[list[NodeWithScore], Retrieval | None]:
+    """Find where a question would look; no nodes where there are no documents."""
+    if candidates.documents == []:
+        return [], None
+    retrieval = engine.retrieve(question, candidates.documents, refill_tokens, sources=sources)
+    return source_nodes(retrieval.sources, candidates.metadata, candidates.find_node), retrieval
+
+
+def begin(asking: Asking | None) -> tuple[Asking | None, Generator[str, None, None]]:
+    """Give a question and its text apart, as a worker wants them."""
+    return asking, asking.pieces() if asking is not None else _nothing()
+
+
+def _nothing() -> Generator[str, None, None]:
+    yield from ()

@@ -15,10 +15,9 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, TransformComponent
 from llama_index.core.storage.docstore.types import RefDocInfo
 from llama_index.core.storage.storage_context import StorageContext
-from llama_index.core.utils import get_tqdm_iterable
 from llama_index.core.vector_stores import MetadataFilters
 
-from acre_llama_index.candidates import Scope, as_document, has_text
+from acre_llama_index.candidates import Candidates
 from acre_llama_index.chat import (
     QUERY_ARGUMENTS,
     RETRIEVER_ARGUMENTS,
@@ -27,8 +26,10 @@ from acre_llama_index.chat import (
 )
 from acre_llama_index.index_struct import STRUCT_TYPE, ACREIndexStruct
 from acre_llama_index.llm import ACRELLM
+from acre_llama_index.own_documents import OwnDocuments
+from acre_llama_index.progress import read_nodes
 from acre_llama_index.query_engine import ACREQueryEngine
-from acre_llama_index.retriever import ACRERetriever
+from acre_llama_index.retriever import ACRERetriever, IndexRetriever
 from acre_llama_index.whole_documents import WholeDocuments
 from acre_llama_index.worker import worker_of
 from acre_rag import ACREEngine, ACREError
@@ -48,7 +49,7 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
         storage_context: Where the framework keeps texts and indexes.
         transformations: Applied to documents before they are read; `None` reads them whole.
         callback_manager: The framework's older instruments.
-        show_progress: Show which document is being read.
+        show_progress: Show which document is being read, and how many of its tokens have been.
     """
 
     index_struct_cls = ACREIndexStruct
@@ -102,29 +103,9 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
     @property
     def ref_doc_info(self) -> dict[str, RefDocInfo]:
         """Documents of this index, each with its nodes."""
-        own = set(self._index_struct.node_ids)
+        own = self._index_struct.contents.keys()
         infos = self.docstore.get_all_ref_doc_info() or {}
-        return {name: info for name, info in infos.items() if own.intersection(info.node_ids)}
-
-    @property
-    def callbacks(self) -> CallbackManager:
-        """The framework's older instruments."""
-        return self._callback_manager
-
-    def scope(
-        self, doc_ids: Sequence[str] | None = None, filters: MetadataFilters | None = None
-    ) -> Scope:
-        """Choose among this index's own documents, as of now.
-
-        Args:
-            doc_ids: Those to ask; `None` asks all.
-            filters: Conditions on their metadata.
-        """
-        node_ids = self._index_struct.node_ids
-        if doc_ids is not None:
-            wanted = set[str]().union(*map(self._nodes_of, doc_ids))
-            node_ids = [name for name in node_ids if name in wanted]
-        return Scope(documents=tuple(node_ids), filters=filters, find_node=self._find_node)
+        return {name: info for name, info in infos.items() if not own.isdisjoint(info.node_ids)}
 
     def as_retriever(  # type: ignore[override]  # names what the base calls **kwargs
         self,
@@ -135,7 +116,13 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
         refill_tokens: int | None = None,
     ) -> ACRERetriever:
         """Find places in this index's documents; see `ACRERetriever`."""
-        return _IndexRetriever(self, similarity_top_k, filters, doc_ids, refill_tokens)
+        return IndexRetriever(
+            self.engine,
+            lambda: self._candidates(doc_ids, filters),
+            similarity_top_k,
+            refill_tokens=refill_tokens,
+            callback_manager=self._callback_manager,
+        )
 
     def as_query_engine(  # type: ignore[override]  # noqa: PLR0913  # names the base's **kwargs
         self,
@@ -238,25 +225,35 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
         await self.adelete_nodes(sorted(stale - {node.node_id for node in nodes}))
 
     def _read(self, nodes: Sequence[BaseNode]) -> None:
-        documents = [as_document(node.node_id, node) for node in nodes if has_text(node)]
-        self.engine.ingest(get_tqdm_iterable(documents, self._show_progress, "Reading documents"))
+        read_nodes(self.engine, nodes, self._show_progress)
+
+    @property
+    def _own(self) -> OwnDocuments:
+        return OwnDocuments(self.engine, self._index_struct.contents, self._find_node)
 
     def _build_index_from_nodes(
         self, nodes: Sequence[BaseNode], **_unused: object
     ) -> ACREIndexStruct:
-        return ACREIndexStruct(node_ids=[node.node_id for node in nodes if has_text(node)])
+        self._index_struct = ACREIndexStruct()
+        self._insert(nodes)
+        return self._index_struct
 
     def _insert(self, nodes: Sequence[BaseNode], **_unused: object) -> None:
         for node in nodes:
-            if not has_text(node):
-                self._delete_node(node.node_id)
-            elif node.node_id not in self._index_struct.node_ids:
-                self._index_struct.node_ids.append(node.node_id)
+            self._own.keep(node)
 
     def _delete_node(self, node_id: str, **_unused: object) -> None:
-        if node_id in self._index_struct.node_ids:
-            self.engine.delete(node_id)
-            self._index_struct.node_ids.remove(node_id)
+        self._own.drop(node_id)
+
+    def _candidates(
+        self, doc_ids: Sequence[str] | None, filters: MetadataFilters | None
+    ) -> Candidates:
+        """Find this index's documents, as of now; those whose cache is gone are read again."""
+        node_ids = list(self._index_struct.contents)
+        if doc_ids is not None:
+            wanted = set[str]().union(*map(self._nodes_of, doc_ids))
+            node_ids = [name for name in node_ids if name in wanted]
+        return self._own.candidates(node_ids, filters)
 
     def _nodes_of(self, ref_doc_id: str) -> set[str]:
         info = self.docstore.get_ref_doc_info(ref_doc_id)
@@ -264,32 +261,6 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
 
     def _find_node(self, node_id: str) -> BaseNode | None:
         return self.docstore.get_document(node_id, raise_error=False)
-
-
-class _IndexRetriever(ACRERetriever):
-    """Looks into the documents that an index has when it is asked."""
-
-    def __init__(
-        self,
-        index: ACREIndex,
-        similarity_top_k: int | None,
-        filters: MetadataFilters | None,
-        doc_ids: Sequence[str] | None,
-        refill_tokens: int | None,
-    ) -> None:
-        super().__init__(
-            index.engine,
-            similarity_top_k,
-            filters=filters,
-            refill_tokens=refill_tokens,
-            callback_manager=index.callbacks,
-        )
-        self._index = index
-        self._doc_ids = doc_ids
-
-    @property
-    def scope(self) -> Scope:
-        return self._index.scope(self._doc_ids, self._filters)
 
 
 INDEX_STRUCT_TYPE_TO_INDEX_CLASS[STRUCT_TYPE] = ACREIndex  # type: ignore[index]

@@ -13,10 +13,11 @@ class ACREIndexStruct(IndexStruct):
     """What an index keeps of itself.
 
     Attributes:
-        node_ids: Nodes that were read, in order; the engine has each as a document of that id.
+        contents: By the id of each node that was read, in order, the id that its text has as a
+            passage: tells whether what a store has under the node's id is this text.
     """
 
-    node_ids: list[str] = field(default_factory=list)
+    contents: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def get_type(cls) -> str:  # type: ignore[override]  # the base class lists its own kinds

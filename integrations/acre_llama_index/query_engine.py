@@ -17,7 +17,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import QueryBundle
 
-from acre_llama_index.asking import Asking, ask_scope, begin
+from acre_llama_index.asking import Asking, ask, begin
 from acre_llama_index.events import dispatcher
 from acre_llama_index.retriever import ACRERetriever
 from acre_llama_index.synthesizer import ACRESynthesizer
@@ -36,7 +36,7 @@ class ACREQueryEngine(RetrieverQueryEngine):
         engine: Reads and answers; `None` takes that of an `ACRERetriever`, else makes one with
             the default model and store.
         retriever: Stands in front: the documents its nodes come from are asked, from their
-            caches; what is not stored yet is read now, and kept until `drop_contents`. `None` asks
+            caches; what is not stored yet is read now, and kept until `drop_passages`. `None` asks
             the engine's own documents.
         streaming: Give answers as they are generated.
         documents: Without a retriever: ids to ask; `None` asks all that are stored.
@@ -88,9 +88,9 @@ class ACREQueryEngine(RetrieverQueryEngine):
         """What reads and answers."""
         return self._synthesizer.engine
 
-    def drop_contents(self) -> int:
-        """Delete texts that were stored for a retriever; see `ACRESynthesizer.drop_contents`."""
-        return self._synthesizer.drop_contents()
+    def drop_passages(self) -> int:
+        """Delete texts that were stored for a retriever; see `ACRESynthesizer.drop_passages`."""
+        return self._synthesizer.drop_passages()
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         own = self._own_retriever()
@@ -138,9 +138,8 @@ class ACREQueryEngine(RetrieverQueryEngine):
         return None
 
     def _ask(self, retriever: ACRERetriever, query_bundle: QueryBundle) -> Asking | None:
-        return ask_scope(
-            self.engine, query_bundle.query_str, retriever.scope, self._synthesizer.settings
-        )
+        question, settings = query_bundle.query_str, self._synthesizer.settings
+        return ask(self.engine, question, retriever.candidates(), settings)
 
 
 def _tell_retrieved(query_bundle: QueryBundle, asking: Asking | None) -> None:

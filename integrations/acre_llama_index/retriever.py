@@ -1,14 +1,14 @@
 """`ACRERetriever`: where a question would look, as scored nodes; nothing is decoded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores import MetadataFilters
 
-from acre_llama_index.asking import retrieve_scope
-from acre_llama_index.candidates import Scope
+from acre_llama_index.asking import retrieve
+from acre_llama_index.candidates import Candidates, stored_candidates
 from acre_llama_index.events import ACRESelectEvent, dispatcher
 from acre_llama_index.worker import worker_of
 from acre_rag import ACREEngine, Retrieval
@@ -45,10 +45,9 @@ class ACRERetriever(BaseRetriever):
         self._filters = filters
         super().__init__(callback_manager=callback_manager)
 
-    @property
-    def scope(self) -> Scope:
-        """Documents to look into, as of now."""
-        return Scope(documents=self._documents, filters=self._filters)
+    def candidates(self) -> Candidates:
+        """Find the documents to look into, as of now."""
+        return stored_candidates(self.engine, self._documents, self._filters)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return _tell(self._find(query_bundle.query_str))
@@ -58,13 +57,38 @@ class ACRERetriever(BaseRetriever):
         return _tell(await worker_of(self.engine).run(lambda: self._find(question)))
 
     def _find(self, question: str) -> _Found:
-        return retrieve_scope(
+        return retrieve(
             self.engine,
             question,
-            self.scope,
+            self.candidates(),
             refill_tokens=self.refill_tokens,
             sources=self.similarity_top_k,
         )
+
+
+class IndexRetriever(ACRERetriever):
+    """Looks into the documents that an index has when it is asked."""
+
+    def __init__(
+        self,
+        engine: ACREEngine,
+        find_candidates: Callable[[], Candidates],
+        similarity_top_k: int | None,
+        *,
+        refill_tokens: int | None,
+        callback_manager: CallbackManager,
+    ) -> None:
+        super().__init__(
+            engine,
+            similarity_top_k,
+            refill_tokens=refill_tokens,
+            callback_manager=callback_manager,
+        )
+        self._find_candidates = find_candidates
+
+    def candidates(self) -> Candidates:
+        """Find the index's documents, as of now."""
+        return self._find_candidates()
 
 
 def _tell(found: _Found) -> list[NodeWithScore]:

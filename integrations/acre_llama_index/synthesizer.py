@@ -19,8 +19,8 @@ from llama_index.core.response_synthesizers import BaseSynthesizer
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextNode
 from llama_index.core.types import RESPONSE_TEXT_TYPE
 
-from acre_llama_index.asking import Asking, AskSettings, ask_nodes, begin
-from acre_llama_index.candidates import drop_contents
+from acre_llama_index.asking import Asking, AskSettings, ask, begin
+from acre_llama_index.candidates import candidates_of_nodes, drop_passages
 from acre_llama_index.events import dispatcher
 from acre_llama_index.llm import ACRELLM
 from acre_llama_index.responses import Answering
@@ -32,7 +32,7 @@ class ACRESynthesizer(BaseSynthesizer):
     """Answers a question from the caches of the documents that nodes come from.
 
     A node stands for its document where the engine has that, else for its own text, which is
-    read on first use and found again by content; `drop_contents` deletes such texts. The
+    read on first use and found again by content; `drop_passages` deletes such texts. The
     response's source nodes are what was refilled, the best-scoring first.
 
     Args:
@@ -67,12 +67,12 @@ class ACRESynthesizer(BaseSynthesizer):
         """Whether answers are given as they are generated."""
         return self._streaming
 
-    def drop_contents(self) -> int:
+    def drop_passages(self) -> int:
         """Delete what was stored because nodes gave its text; returns how many texts there were.
 
         The engine's own documents stay. A text that is given again is read again.
         """
-        return drop_contents(self.engine)
+        return drop_passages(self.engine)
 
     def synthesize(
         self,
@@ -87,7 +87,7 @@ class ACRESynthesizer(BaseSynthesizer):
         with self._callback_manager.event(
             CBEventType.SYNTHESIZE, payload={EventPayload.QUERY_STR: bundle.query_str}
         ) as event:
-            asking = ask_nodes(self.engine, bundle.query_str, nodes, self.settings)
+            asking = self._ask(bundle.query_str, nodes)
             response = self.respond(asking, bundle.query_str)
             response.source_nodes = [*response.source_nodes, *(additional_source_nodes or [])]
             event.on_end(payload={EventPayload.RESPONSE: response})
@@ -107,9 +107,7 @@ class ACRESynthesizer(BaseSynthesizer):
         with self._callback_manager.event(
             CBEventType.SYNTHESIZE, payload={EventPayload.QUERY_STR: bundle.query_str}
         ) as event:
-            work = worker_of(self.engine).begin(
-                lambda: begin(ask_nodes(self.engine, bundle.query_str, nodes, self.settings))
-            )
+            work = worker_of(self.engine).begin(lambda: begin(self._ask(bundle.query_str, nodes)))
             response = await self.arespond(await work.head(), bundle.query_str, work)
             response.source_nodes = [*response.source_nodes, *(additional_source_nodes or [])]
             event.on_end(payload={EventPayload.RESPONSE: response})
@@ -140,7 +138,7 @@ class ACRESynthesizer(BaseSynthesizer):
         self, query_str: str, text_chunks: Sequence[str], **_unused: object
     ) -> RESPONSE_TEXT_TYPE:
         """Answer from texts, each found by its content or read now."""
-        asking = ask_nodes(self.engine, query_str, _nodes(text_chunks), self.settings)
+        asking = self._ask(query_str, _nodes(text_chunks))
         response = self.respond(asking, query_str)
         if isinstance(response, StreamingResponse):
             return response.response_gen
@@ -151,12 +149,15 @@ class ACRESynthesizer(BaseSynthesizer):
     ) -> RESPONSE_TEXT_TYPE:
         """Answer as `get_response` does, in the engine's worker."""
         work = worker_of(self.engine).begin(
-            lambda: begin(ask_nodes(self.engine, query_str, _nodes(text_chunks), self.settings))
+            lambda: begin(self._ask(query_str, _nodes(text_chunks)))
         )
         response = await self.arespond(await work.head(), query_str, work)
         if isinstance(response, AsyncStreamingResponse):
             return response.response_gen
         return response.response or ""
+
+    def _ask(self, question: str, nodes: Sequence[NodeWithScore]) -> Asking | None:
+        return ask(self.engine, question, candidates_of_nodes(self.engine, nodes), self.settings)
 
     def _get_prompts(self) -> PromptDictType:
         return {}

@@ -106,6 +106,15 @@ def test_changed_metadata_is_stored_without_reading(make_engine: MakeEngine) -> 
     assert stored.metadata == {"page": [1, 2]}
 
 
+def test_a_stored_document_names_its_text_as_a_passage_would(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    engine.ingest([CAT, HEN])
+
+    named = {stored.id: stored.content_id for stored in engine.documents()}
+
+    assert named == {d.id: Document.passage(d.text).id for d in (CAT, HEN)}
+
+
 def test_a_missing_value_is_read_again_when_the_document_is_handed_over(
     make_engine: MakeEngine, tmp_path: Path
 ) -> None:

@@ -153,11 +153,11 @@ def test_texts_of_a_retriever_are_deleted_when_asked_and_read_again_when_given(
     query_engine = ACREQueryEngine(engine, front, max_new_tokens=2)
     before = str(query_engine.query(QUESTION))
 
-    dropped = query_engine.drop_contents()
+    dropped = query_engine.drop_passages()
 
     assert dropped == 2
     assert {document.id for document in engine.documents()} == set(TEXTS)
-    assert query_engine.drop_contents() == 0
+    assert query_engine.drop_passages() == 0
     again = query_engine.query(QUESTION)
     assert str(again) == before
     assert again.metadata["usage"]["encoded_tokens"] > 0

@@ -1,6 +1,7 @@
 """The life cycle of an `ACREIndex`."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,86 @@ def test_an_index_asks_its_own_documents_alone(index: ACREIndex) -> None:
     assert {found.node.ref_doc_id for found in response.source_nodes} == {"ferry", "dryer"}
 
 
+def test_two_indexes_may_use_one_id_for_different_texts(empty_engine: ACREEngine) -> None:
+    texts = {"old": "The ferry leaves at nine.", "new": "No ferry leaves on Sundays."}
+    old, new = (
+        ACREIndex.from_documents([Document(doc_id="plan", text=text)], engine=empty_engine)
+        for text in texts.values()
+    )
+    same = ACREIndex.from_documents(
+        [Document(doc_id="plan", text=texts["new"])], engine=empty_engine
+    )
+
+    for _ in range(2):
+        assert (read_by(old), read_by(new), read_by(same)) == (
+            texts["old"], texts["new"], texts["new"],
+        )  # fmt: skip
+    response = old.as_query_engine(max_new_tokens=2, similarity_top_k=1).query(QUESTION)
+    assert response.metadata["usage"]["encoded_tokens"] == 0
+    assert response.source_nodes[0].node.get_content() in texts["old"]
+    assert response.source_nodes[0].node.ref_doc_id == "plan"
+    assert "".join(s.text for s in empty_engine.retrieve(QUESTION).sources) == texts["new"]
+
+    old.delete_ref_doc("plan")
+    assert stored(old) == {"plan"}
+    assert read_by(new) == texts["new"]
+    new.delete_ref_doc("plan")
+    assert stored(new) == set()
+    assert read_by(same) == texts["new"]
+
+
+def test_an_update_leaves_no_text_of_before_where_an_id_is_shared(
+    empty_engine: ACREEngine,
+) -> None:
+    ours, theirs = (
+        ACREIndex.from_documents([Document(doc_id="plan", text=text)], engine=empty_engine)
+        for text in ("The ferry leaves at nine.", "No ferry leaves on Sundays.")
+    )
+    read_by(ours)
+
+    ours.update_ref_doc(Document(doc_id="plan", text="The ferry leaves at ten."))
+
+    assert read_by(ours) == "The ferry leaves at ten."
+    assert read_by(theirs) == "No ferry leaves on Sundays."
+    assert len(stored(ours)) == 2
+
+
+def read_by(index: ACREIndex) -> str:
+    """All that an index has, as its retriever gives it."""
+    nodes = index.as_retriever(refill_tokens=1000).retrieve(QUESTION)
+    return "".join(found.node.text for found in nodes)
+
+
+def test_a_node_that_both_stores_have_lost_is_one_clear_error(index: ACREIndex) -> None:
+    index.engine.delete("ferry")
+    index.docstore.delete_document("ferry", raise_error=False)
+
+    with pytest.raises(ACREError, match="insert its document again"):
+        index.as_query_engine().query(QUESTION)
+
+
+def test_progress_is_shown_in_documents_and_in_tokens(
+    empty_engine: ACREEngine, documents: list[Document], capfd: pytest.CaptureFixture[str]
+) -> None:
+    index = ACREIndex.from_documents(documents, engine=empty_engine, show_progress=True)
+    index.insert(Document(doc_id="boat", text="The mail boat leaves at ten."))
+
+    shown = capfd.readouterr().err
+    assert re.search(r"Reading documents: 100%.*2/2", shown)
+    tokens = {one.id: one.tokens for one in empty_engine.documents()}
+    for name, total in tokens.items():
+        assert re.search(rf"{name}: 100%.*{total}/{total}", shown)
+    assert re.search(rf"ferry: +[1-9]\d?%.*/{tokens['ferry']}", shown)
+
+
+def test_without_progress_nothing_is_shown(
+    empty_engine: ACREEngine, documents: list[Document], capfd: pytest.CaptureFixture[str]
+) -> None:
+    ACREIndex.from_documents(documents, engine=empty_engine)
+
+    assert capfd.readouterr().err == ""
+
+
 def test_a_document_that_is_inserted_is_asked(index: ACREIndex) -> None:
     index.insert(Document(doc_id="boat", text="The mail boat leaves at ten."))
     asyncio.run(index.ainsert(Document(doc_id="raft", text="The raft leaves at eleven.")))
@@ -105,7 +186,7 @@ def test_refresh_reads_what_changed_and_nothing_else(
     encoded: dict[str, int] = {}
     ingest = index.engine.ingest
 
-    def count(given: object) -> object:
+    def count(given: object, *_: object) -> object:
         done = ingest(given)
         encoded.update({one.id: one.encoded_tokens for one in done})
         return done
