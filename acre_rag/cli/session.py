@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # they take seconds to load, and `--help` needs none of them
     from acre_rag.store import CacheStore
 
 NO_ADAPTER = "none"
-_SERVERS = ("redis://", "rediss://", "unix://")
+_SERVERS = ("redis://", "rediss://", "unix://", "redis+", "rediss+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,15 @@ from acre_rag.errors import StoreError
 from acre_rag.store.directory import DirectoryStore
 from acre_rag.store.protocol import CacheStore
 
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
+REDIS_SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
 # Two letters or more: `C:` is a drive.
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
 
@@ -19,8 +27,9 @@ def open_store(location: str | os.PathLike[str] | None = None) -> CacheStore:
     """Open the store at a place.
 
     Args:
-        location: Path of a directory, or a URL: `redis://`, `rediss://` (TLS) or `unix://`.
-            `None` takes the environment's `ACRE_STORE`, else a directory of the user's own.
+        location: Path of a directory, or a URL: `redis://`, `rediss://` (TLS), `unix://`,
+            `redis+sentinel://` or `redis+cluster://`, as `RedisStore` takes it. `None` takes the
+            environment's `ACRE_STORE`, else a directory of the user's own.
 
     Raises:
         StoreError: The place is no store, or cannot be reached.
@@ -33,11 +42,11 @@ def open_store(location: str | os.PathLike[str] | None = None) -> CacheStore:
     scheme = _SCHEME.match(place)
     if scheme is None:
         return DirectoryStore(Path(place).expanduser())
-    if scheme[1].lower() in _REDIS_SCHEMES:
+    if scheme[1].lower() in REDIS_SCHEMES:
         from acre_rag.store.redis import RedisStore
 
         return RedisStore(place)
-    supported = ", ".join(f"{name}://" for name in _REDIS_SCHEMES)
+    supported = ", ".join(f"{name}://" for name in REDIS_SCHEMES)
     # The rest of the URL may hold a password.
     raise StoreError(
         f"found a store location that starts with {scheme[0]!r}; expected a path, or one of "

@@ -1,42 +1,11 @@
-"""Where a document lies in Redis, and what is asked of a server there."""
+"""Where a document lies in Redis, and which values it has there."""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
 
 from acre_rag.store.address import check_name
 from acre_rag.store.frame import Label
-
-if TYPE_CHECKING:
-    from redis import Redis
-
-
-class Server(Protocol):
-    """A Redis server whose errors are those of a store."""
-
-    def run(self, action: str, call: "Callable[[Redis], Any]") -> Any:  # noqa: ANN401  # redis-py has other types in each version
-        """Call the client.
-
-        Raises:
-            StoreError: The server refused, or cannot be reached.
-        """
-        ...
-
-    def exists(self, *keys: str) -> bool:
-        """Is any of the keys there?
-
-        Raises:
-            StoreError: The server refused, or cannot be reached.
-        """
-        ...
-
-    def get(self, key: str) -> bytes | None:
-        """Fetch a string.
-
-        Raises:
-            StoreError: The server refused, or cannot be reached.
-        """
-        ...
+from acre_rag.store.redis_server import RedisServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,41 +32,61 @@ class DocumentKeys:
 
     @property
     def names(self) -> str:
-        """Set of `<version>:<name>`: all values there are, published or staged."""
+        """Hash from `<version>:<name>` to bytes: all values there are, published or staged."""
         return f"{self._start}:names"
+
+    @property
+    def state(self) -> str:
+        """Hash of what is known of a document as a whole: `bytes`, `used`, `read`, `life`."""
+        return f"{self._start}:state"
 
     def value(self, member: str) -> str:
         """One value, called `<version>:<name>` among the names."""
         return f"{self._start}:{member}"
+
+    def parts(self, members: Iterable[str] = ()) -> list[str]:
+        """List the keys as scripts expect them: the document's own, then some values."""
+        own = (self.lock, self.manifest, self.names, self.state)
+        return [*own, *map(self.value, members)]
 
     @property
     def _start(self) -> str:
         return f"{self.namespace}:{{{self.document}}}"
 
 
-def document_members(server: Server, keys: DocumentKeys) -> list[str]:
+def document_members(server: RedisServer, keys: DocumentKeys) -> set[str]:
     """Name all values of a document, published or staged, as `<version>:<name>`.
 
     Raises:
         StoreError: The server refused, or cannot be reached.
     """
-    members: set[bytes] = server.run("list", lambda client: client.smembers(keys.names))
+    names: set[bytes] = server.run(
+        "list", lambda client: {name for name, _ in client.hscan_iter(keys.names, count=1000)}
+    )
+    members = {name.decode() for name in names}
     if not members and server.exists(keys.manifest):
         # A published document has names; the server has evicted them.
-        members = server.run("list", lambda client: _scan_members(keys, client))
+        start = keys.value("")
+        members = {key.decode()[len(start) :] for key in server.scan(f"{start}*:*")}
         if members:
-            server.run("write", lambda client: client.sadd(keys.names, *members))
-    return sorted(member.decode() for member in members)
+            order = sorted(members)
+            sizes = dict(zip(order, value_sizes(server, map(keys.value, order)), strict=True))
+            server.run("write", lambda client: client.hset(keys.names, mapping=sizes))
+    return members
 
 
-def _scan_members(keys: DocumentKeys, client: "Redis") -> set[bytes]:
-    start = keys.value("").encode()
-    found = client.scan_iter(match=start + b"*:*", count=1000)
-    return {key[len(start) :] for key in found}
+def value_sizes(server: RedisServer, values: Iterable[str]) -> Iterator[int]:
+    """Measure some values; what is no string has no bytes, and stands in the way of none.
+
+    Raises:
+        StoreError: The server refused, or cannot be reached.
+    """
+    answers = server.run_each("list", lambda ask, key: ask.strlen(key), values, strict=False)
+    return (size if isinstance(size, int) else 0 for size in answers)
 
 
 def read_value(
-    server: Server, keys: DocumentKeys, version: str, name: str, document_id: str
+    server: RedisServer, keys: DocumentKeys, version: str, name: str, document_id: str
 ) -> memoryview:
     """Fetch one value of a document.
 

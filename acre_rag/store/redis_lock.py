@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 
 from acre_rag.errors import StoreError
 from acre_rag.store import lua
-from acre_rag.store.redis_layout import DocumentKeys, Server
+from acre_rag.store.redis_layout import DocumentKeys
+from acre_rag.store.redis_server import RedisServer
 
 POLL_SECONDS = 0.05
 
@@ -25,7 +26,7 @@ class Lock:
     """The right to write a document, on a lease that a thread renews as long as it is held."""
 
     def __init__(
-        self, server: Server, keys: DocumentKeys, document_id: str, *, lease_seconds: float
+        self, server: RedisServer, keys: DocumentKeys, document_id: str, *, lease_seconds: float
     ) -> None:
         self.token = secrets.token_hex(16)
         self._server = server
@@ -64,11 +65,9 @@ class Lock:
         Raises:
             StoreError: The server refused, or cannot be reached.
         """
-        parts = [self._keys.lock, *keys, self.token, *arguments]
-        answer: int = self._server.run(
-            "write", lambda client: client.eval(script, 1 + len(keys), *parts)
+        return self._server.run_script(
+            "write", script, [self._keys.lock, *keys], [self.token, *arguments]
         )
-        return answer
 
     def run(self, script: str, keys: Sequence[str], arguments: Sequence[str | bytes | int]) -> int:
         """Run a script on behalf of this lock, or say what became of it.

@@ -2,20 +2,16 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING
 
 from acre_rag.errors import StoreError
 from acre_rag.store import lua
 from acre_rag.store.address import check_name
 from acre_rag.store.protocol import Chunk
 from acre_rag.store.publication import MAX_LINE_BYTES, join_publication, published_version
-from acre_rag.store.redis_index import Index
-from acre_rag.store.redis_layout import DocumentKeys, Server, document_members, read_value
+from acre_rag.store.redis_budget import Budget
+from acre_rag.store.redis_layout import DocumentKeys, document_members, read_value, value_sizes
 from acre_rag.store.redis_lock import Lock
-
-if TYPE_CHECKING:
-    from redis import Redis
+from acre_rag.store.redis_server import RedisServer
 
 STAGING_SECONDS = 24 * 3600
 """Age at which values that were never published expire."""
@@ -23,38 +19,40 @@ STAGING_SECONDS = 24 * 3600
 MAX_VALUE_BYTES = 512 * 2**20 - 1
 """Largest string that Redis takes, unless it was told otherwise."""
 
-_BATCH = 1000
-
 
 class RedisWriter:
     """Writes the values of one version, which no reader knows until `publish`."""
 
     def __init__(
         self,
-        server: Server,
+        server: RedisServer,
         keys: DocumentKeys,
         lock: Lock,
-        index: Index,
+        budget: Budget,
         *,
         version: str,
         document_id: str,
+        ttl_seconds: float | None,
     ) -> None:
         self._server = server
         self._keys = keys
         self._lock = lock
-        self._index = index
+        self._budget = budget
         self._version = version
         self._document_id = document_id
+        self._life = "" if ttl_seconds is None else str(int(ttl_seconds * 1000))
         line: bytes = server.run(
             "read", lambda client: client.getrange(keys.manifest, 0, MAX_LINE_BYTES)
         )
         self._published = published_version(line)
-        self._members = self._surviving()
+        self._lost: list[str] = []
+        self._sizes = self._surviving()
+        self._entered = False
 
     def staged(self) -> dict[str, int]:
         """Name the values that this version has already, with the bytes that each has now."""
-        members = tuple(self._members.items())
-        return {m.partition(":")[2]: size for m, size in members if self._is_ours(m)}
+        sizes = tuple(self._sizes.items())
+        return {m.partition(":")[2]: size for m, size in sizes if self._is_ours(m)}
 
     def read(self, name: str) -> memoryview:
         """Read back a value of this version."""
@@ -66,30 +64,33 @@ class RedisWriter:
         member = f"{self._version}:{name}"
         payload = b"".join(chunks)
         self._check_size(name, payload)
-        lifetime = "" if self._published == self._version else str(STAGING_SECONDS)
-        self._lock.run(
-            lua.WRITE,
-            [self._keys.manifest, self._keys.names, self._keys.value(member)],
-            [member, payload, lifetime],
-        )
-        self._members[member] = len(payload)
+        lifetime = "" if self._published == self._version else str(STAGING_SECONDS * 1000)
+        if not self._entered:
+            self._budget.index.enter(self._keys.document)
+            self._entered = True
+        self._lock.run(lua.WRITE, self._keys.parts([member])[1:], [member, payload, lifetime])
+        self._sizes[member] = len(payload)
 
     def publish(self, manifest: bytes) -> None:
         """Show this version to readers in one step, and remove the version it replaces."""
         publication = b"".join(join_publication(self._version, manifest))
         self._check_size("manifest", publication)
-        kept = list(filter(self._is_ours, self._members))
+        sizes = dict(self._sizes)
+        kept = list(filter(self._is_ours, sizes))
+        taken = len(publication) + sum(sizes[member] for member in kept)
+        self._budget.check(self._keys.document, taken)
         replaced = [
             member
-            for member in self._members
+            for member in sizes
             if member.startswith(f"{self._published}:") and not self._is_ours(member)
         ]
-        values = [self._keys.value(member) for member in (*kept, *replaced)]
-        self._index.enter(self._keys.document)
+        dropped = [*replaced, *(member for member in self._lost if member not in sizes)]
+        same = "same" if self._published == self._version else ""
+        self._budget.index.enter(self._keys.document)
         answer = self._lock.run(
             lua.PUBLISH,
-            [self._keys.manifest, self._keys.names, *values],
-            [publication, len(kept), *replaced],
+            self._keys.parts([*kept, *dropped])[1:],
+            [publication, len(kept), self._life, same, *kept, *dropped],
         )
         if answer < 0:
             raise StoreError(
@@ -99,39 +100,28 @@ class RedisWriter:
             )
         self._published = self._version
         for member in replaced:
-            del self._members[member]
-        # The index may have been lost since, and begun anew before there was a manifest to find.
+            del self._sizes[member]
+        # It is there: what follows may fail, and is done when the next document is published.
         with suppress(StoreError):
-            self._index.enter(self._keys.document)
+            # The index may have been lost since, and begun anew before there was a manifest.
+            self._budget.index.enter(self._keys.document)
+            self._budget.trim(self._keys.document)
 
     def _surviving(self) -> dict[str, int]:
         """Look which values there are; those staged for this version live for another day."""
-        members = document_members(self._server, self._keys)
-        surviving: dict[str, int] = {}
-        for start in range(0, len(members), _BATCH):
-            batch = members[start : start + _BATCH]
-            answers = self._server.run("list", partial(self._look, batch))
-            looks = zip(batch, answers[::2], answers[1::2], strict=True)
-            # Something other than a string has no size, and stands in the way of none.
-            surviving.update(
-                (m, size if isinstance(size, int) else 0) for m, alive, size in looks if alive
-            )
-        return surviving
-
-    def _look(self, members: Sequence[str], client: "Redis") -> list[object]:
-        with client.pipeline(transaction=False) as pipeline:
-            for member in members:
-                key = self._keys.value(member)
-                if self._version != self._published and self._is_ours(member):
-                    pipeline.expire(key, STAGING_SECONDS)
-                else:
-                    pipeline.exists(key)
-                pipeline.strlen(key)
-            answers: list[object] = pipeline.execute(raise_on_error=False)
-        for answer in answers:
-            if isinstance(answer, Exception) and not str(answer).startswith("WRONGTYPE"):
-                raise answer
-        return answers
+        members = sorted(document_members(self._server, self._keys))
+        values = [self._keys.value(member) for member in members]
+        staged = [
+            self._keys.value(member)
+            for member in members
+            if self._version != self._published and self._is_ours(member)
+        ]
+        list(self._server.run_each("list", lambda ask, k: ask.expire(k, STAGING_SECONDS), staged))
+        there = self._server.run_each("list", lambda ask, k: ask.exists(k), values)
+        sizes = value_sizes(self._server, values)
+        found = list(zip(members, there, sizes, strict=True))
+        self._lost = [member for member, alive, _ in found if not alive]
+        return {member: size for member, alive, size in found if alive}
 
     def _is_ours(self, member: str) -> bool:
         return member.startswith(f"{self._version}:")

@@ -72,7 +72,7 @@ class RedisPlace:
     def values(self) -> list[str]:
         with Redis.from_url(self.url) as client:
             keys = [key.decode() for key in client.keys(f"{self.namespace}:{{*")]
-        return sorted(key for key in keys if not key.endswith((":lock", ":names")))
+        return sorted(key for key in keys if not key.endswith((":lock", ":names", ":state")))
 
     def take(self, value: str) -> bytes:
         with Redis.from_url(self.url) as client:

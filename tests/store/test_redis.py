@@ -353,6 +353,7 @@ def test_a_document_lies_in_one_hash_slot(store: RedisStore, client: Redis) -> N
     assert {name.rpartition(b"}:")[2].decode() for name in keys} == {
         "manifest",
         "names",
+        "state",
         "lock",
         f"{OLD}:l2:0",
     }
@@ -494,7 +495,7 @@ def test_staging_expires_after_a_day_and_what_is_published_never(
     with store.writer(SPACE, "a", OLD) as writer:
         writer.write("l2:0", [b"x"])
         writer.write("l2:1", [b"x"])
-        assert {client.ttl(key(p)) for p in (f"{OLD}:l2:0", "names")} == {DAY}
+        assert {client.ttl(key(p)) for p in (f"{OLD}:l2:0", "names", "state")} == {DAY}
         writer.publish(b"m")
         writer.write("l2:1", [b"repaired"])
     with store.writer(SPACE, "a", OLD) as writer:
@@ -502,7 +503,7 @@ def test_staging_expires_after_a_day_and_what_is_published_never(
     with store.writer(SPACE, "a", NEW) as writer:
         writer.write("l2:0", [b"new"])
 
-    parts = ("manifest", "names", f"{OLD}:l2:0", f"{OLD}:l2:1")
+    parts = ("manifest", "names", "state", f"{OLD}:l2:0", f"{OLD}:l2:1")
     assert {client.ttl(key(part)) for part in parts} == {-1}
     assert client.ttl(key(f"{NEW}:l2:0")) == DAY
 
