@@ -15,6 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 from acre_rag.model.landmarks import LandmarkAdapter
+from acre_rag.model.packing import WindowPacking
 from acre_rag.model.prefill import interleave, interleave_embeddings
 from acre_rag.model.reading import ATTENTION_NAME, Pass, ReadingTwin
 from acre_rag.model.support import Rotate, rotates, rotation_of
@@ -79,6 +80,7 @@ class _WindowsPass(_Recorded):
     prefix_values: Layers
     memory_cos: Tensor
     memory_sin: Tensor
+    packing: WindowPacking | None
 
     def attend(
         self, turn: Rotate | None, query: Tensor, key: Tensor, value: Tensor, scaling: float
@@ -91,6 +93,10 @@ class _WindowsPass(_Recorded):
             remembered_keys = turn(none, remembered_keys, self.memory_cos, self.memory_sin)[1]
         remembered_values = self._remembered(self.prefix_values[layer], value)
         query, key = self.rotated(turn, query, key)
+        if self.packing is not None:
+            behind = self.packing.pack(remembered_keys, key)
+            told = self.packing.pack(remembered_values, value)
+            return self.packing.attend(query, behind, told, scaling)
         parts = [t.unflatten(0, (-1, self.windows)).unbind(1) for t in (query, key, value)]
         attended = []
         for window, (asked, keys, values) in enumerate(zip(*parts, strict=True)):
@@ -203,6 +209,7 @@ class TrainingTwin(ReadingTwin):
             prefix_values=self.prefix_values,
             memory_cos=memory_cos,
             memory_sin=memory_sin,
+            packing=self._packing(documents, windows, places.rows, landmarks),
         )
         return self._run(embeddings, positions, state)
 
@@ -231,6 +238,15 @@ class TrainingTwin(ReadingTwin):
             memory_sin=memory_sin,
         )
         return self._run(embeddings, rows.expand(len(ids), -1), state)
+
+    def _packing(
+        self, documents: int, windows: int, rows: int, landmarks: int
+    ) -> WindowPacking | None:
+        device = self.prefix_keys[0].device
+        if device.type != "cuda":
+            return None  # flash attention alone takes keys of several lengths
+        packing = WindowPacking.of(self.prefix_tokens, documents, windows, rows, landmarks)
+        return packing.to(device)
 
     def _run(
         self, embeddings: Tensor, positions: Tensor, state: _WindowsPass | _RowsPass

@@ -6,6 +6,7 @@ An option of a command is an argument of its function, hence their number.
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -132,8 +133,9 @@ def stage2(
     out: Out,
     start: Start = None,
     texts: Annotated[Path | None, typer.Option(help="Text pack to mix in.")] = None,
-    text_every: int = 8,
+    text_every: int = 3,
     text_documents: int = 12,
+    text_weight: Annotated[float, typer.Option(help="Weight of a text step's loss.")] = 4.0,
     model: Model = None,
     steps: int = 745,
     learning_rate: float = 2e-3,
@@ -177,7 +179,8 @@ def stage2(
 
     def loss_of(batch: QuestionBatch | TextBatch) -> StepLoss:
         if isinstance(batch, TextBatch):
-            return setup.trainer.text_loss(batch.to(setup.local.device))
+            told = setup.trainer.text_loss(batch.to(setup.local.device))
+            return replace(told, total=told.total * text_weight)
         selection = setup.trainable.selection()
         return setup.trainer.question_loss(
             batch.to(setup.local.device), selection, selection_weight=selection_weight

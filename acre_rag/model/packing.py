@@ -1,0 +1,89 @@
+"""Windows with memories of different lengths, packed end to end for one attention call a layer.
+
+A window sees the prefix, the landmarks of the windows before it, and its own rows: one call for
+each of them leaves a GPU waiting for its next kernel.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowPacking:
+    """All windows in one attention call, each with keys of its own length, end to end.
+
+    Attributes:
+        rows: For each packed key, its row among a document's memory and windows, counted through
+            all documents, (packed keys,).
+        query_starts: Where the queries of each window start, and their end, (windows + 1,), int32.
+        key_starts: Where the keys of each window start, and their end, (windows + 1,), int32.
+        longest: Most queries, and most keys, of a window.
+    """
+
+    rows: Tensor
+    query_starts: Tensor
+    key_starts: Tensor
+    longest: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls, prefix: int, documents: int, windows: int, rows: int, landmarks: int
+    ) -> "WindowPacking":
+        """Lay out documents of so many windows, of so many rows and landmarks each."""
+        memory = prefix + windows * landmarks
+        seen = [prefix + window * landmarks for window in range(windows)]
+        own = [
+            torch.cat([torch.arange(past), memory + window * rows + torch.arange(rows)])
+            for window, past in enumerate(seen)
+        ]
+        first = torch.arange(documents)[:, None] * (memory + windows * rows)
+        lengths = torch.tensor([past + rows for past in seen]).repeat(documents)
+        return cls(
+            rows=(first + torch.cat(own)).flatten(),
+            query_starts=torch.arange(documents * windows + 1, dtype=torch.int32) * rows,
+            key_starts=torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32),
+            longest=(rows, seen[-1] + rows),
+        )
+
+    def to(self, device: torch.device) -> "WindowPacking":
+        """Move the tensors to a device."""
+        return replace(
+            self,
+            rows=self.rows.to(device),
+            query_starts=self.query_starts.to(device),
+            key_starts=self.key_starts.to(device),
+        )
+
+    def pack(self, memory: Tensor, windows: Tensor) -> Tensor:
+        """Put each window's keys, or values, behind those that it remembers.
+
+        Args:
+            memory: Prefix and landmarks, (documents, kv_heads, memory, head_dim).
+            windows: Rows of all windows, document by document, (windows, kv_heads, rows, head_dim).
+
+        Returns:
+            (packed keys, kv_heads, head_dim).
+        """
+        own = windows.transpose(1, 2).unflatten(0, (len(memory), -1)).flatten(1, 2)
+        joined = torch.cat([memory.transpose(1, 2), own], dim=1).flatten(0, 1)
+        return joined.index_select(0, self.rows)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Attend causally: query (windows, q_heads, rows, head_dim), result alike."""
+        attended = varlen_attn(
+            query.transpose(1, 2).flatten(0, 1),
+            key,
+            value,
+            self.query_starts,
+            self.key_starts,
+            *self.longest,
+            scale=scaling,
+            window_size=(-1, 0),
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        joined: Tensor = attended[0] if isinstance(attended, tuple) else attended
+        unpacked: Tensor = joined.unflatten(0, (len(query), -1)).transpose(1, 2)
+        return unpacked
