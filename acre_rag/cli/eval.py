@@ -109,6 +109,7 @@ def evaluate(
     adapter: options.Adapter = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    stored: options.Stored = options.StoredForm.bfloat16,
     json: Annotated[
         Path | None,
         typer.Option("--json", metavar="OUT", help="Write results.", rich_help_panel="Output"),
@@ -165,7 +166,7 @@ def evaluate(
         if place is not None:
             check_writable(place)
     documents = load_dataset(dataset)
-    readers = _readers(model, adapter, device, dtype)
+    readers = _readers(model, adapter, device, dtype, stored)
     evaluation = Evaluation(
         readers=readers,
         documents=compose(documents, readers.free.frame, sampling),
@@ -201,6 +202,7 @@ def evaluate(
         "model": Path(local.name).name,
         "adapter": None if adapter is None else Path(adapter).name,
         "dtype": str(local.model.dtype),
+        "stored_dtype": stored.value,
         "device": _device_name(local.device.type),
         "python": platform.python_version(),
         "acre_rag": __version__,
@@ -219,7 +221,11 @@ def evaluate(
 
 
 def _readers(
-    model: str | None, adapter: str | None, device: str | None, dtype: options.NumberType | None
+    model: str | None,
+    adapter: str | None,
+    device: str | None,
+    dtype: options.NumberType | None,
+    stored: options.StoredForm,
 ) -> "Readers":
     """Load the model, and its adapter where there is one."""
     from acre_rag.config import ACREConfig
@@ -235,7 +241,8 @@ def _readers(
     loaded = None if place is None else load_adapter(place)
     defaults = ACREConfig()
     config = ACREConfig(
-        interval_tokens=getattr(loaded, "interval_tokens", defaults.interval_tokens)
+        interval_tokens=getattr(loaded, "interval_tokens", defaults.interval_tokens),
+        stored_dtype=stored.value,
     )
     return Readers.over(local, loaded, config)
 

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from acre_rag.cache import KVBlock
+from acre_rag.cache.quantized import QUANTIZED
+from acre_rag.cache.stored import loaded, stored_bytes, stored_form
+from acre_rag.engine.blocks import BlockPlan
+from acre_rag.engine.ingest import intervals_per_block
 from acre_rag.evaluate.composing import ComposedDocument
 from acre_rag.model.prompt import QuestionRows
 from acre_rag.model.reader import DocumentReader
@@ -55,9 +59,11 @@ class ReadDocument:
         ids, windows = self._document.tokens.ids, range(self.layout.windows)
         known: dict[int, KVBlock] = {}
         parts = [w for _, w in self.reader.read(ids, self.layout, windows, known.get)]
+        l2 = KVBlock.concatenate([part.l2 for part in parts])
+        form = self.reader.config.stored_dtype
         return (
             KVBlock.concatenate([part.l1 for part in parts]),
-            KVBlock.concatenate([part.l2 for part in parts]),
+            as_stored(l2, self.layout, form) if form in QUANTIZED else l2,
         )
 
     @property
@@ -89,6 +95,16 @@ class ReadDocument:
                 for queries, own in zip(asked, rows, strict=True)
             )
         return found
+
+
+def as_stored(l2: KVBlock, layout: Layout, form: str) -> KVBlock:
+    """Take the raw tokens of a document through a form, block by block, as a store would."""
+    layers, kv_heads, _, head_dim = l2.shape
+    interval_bytes = stored_bytes(form, (layers, kv_heads, layout.interval_tokens, head_dim))
+    plan = BlockPlan(layout, intervals_per_block(layout, interval_bytes))
+    spans = [plan.block_tokens(block) for block in plan.blocks_of(range(layout.intervals))]
+    blocks = [stored_form(l2.slice(span.start, span.stop), form) for span in spans]
+    return loaded(blocks, dtype=l2.keys.dtype, device=l2.keys.device)
 
 
 def _queries(
