@@ -66,13 +66,15 @@ class DamagedCacheError(StoreError):
     """A stored value is missing, corrupt, or belongs to something else.
 
     Attributes:
+        fact: The message without its remedy: which value, what was found, what was expected.
         reason: One word for the kind of damage: `missing`, `truncated`, `checksum`, `header`,
             `foreign` (of another document, version or place), `format` or `shape`.
         value: Name of the value in its document: `manifest`, `l1:3`, `l2:17`.
     """
 
-    def __init__(self, message: str, *, reason: str, value: str) -> None:
-        super().__init__(message)
+    def __init__(self, fact: str, remedy: str, *, reason: str, value: str) -> None:
+        super().__init__(f"{fact}; {remedy}")
+        self.fact = fact
         self.reason = reason
         self.value = value
 

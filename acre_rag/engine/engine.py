@@ -116,6 +116,7 @@ class ACREEngine:
 
         Raises:
             DocumentError: One is no `Document`, gives no tokens, or has the id of another.
+            ConfigError: Keys or values are too large for the stored dtype.
             StoreError: The store cannot be written.
         """
         given = checked_documents(documents)
@@ -240,6 +241,7 @@ class ACREEngine:
 
     def delete(self, document_id: str) -> bool:
         """Remove a document from the store; was it there?"""
+        self._recall.forget(document_id)
         return self._archive.delete(document_id)
 
     def documents(self, ids: Sequence[str] | None = None) -> Iterator[StoredDocument]:

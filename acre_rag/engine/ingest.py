@@ -6,8 +6,9 @@ from datetime import datetime, timezone
 
 from acre_rag.answer import Ingested
 from acre_rag.cache import KVBlock, StoredBlock
-from acre_rag.cache.stored import plain_form, stored_bytes, stored_form
+from acre_rag.cache.stored import PLAIN, plain_form, stored_bytes, stored_form
 from acre_rag.engine.blocks import BlockPlan
+from acre_rag.engine.finite import check_finite
 from acre_rag.errors import DamagedCacheError
 from acre_rag.model.identity import document_version
 from acre_rag.model.prefill import WindowCache
@@ -42,6 +43,8 @@ class Ingestion:
 
         Raises:
             DocumentError: It gives no tokens.
+            ConfigError: Keys or values are too large for the stored dtype.
+            ModelError: The model computed something that is no number.
             StoreError: The store cannot be written.
         """
         started = time.perf_counter()
@@ -78,7 +81,9 @@ class Ingestion:
         """Read some windows of a stored document again, from the text its manifest keeps."""
         text = tokenize(manifest.text, self._reader.frame)
         layout = self._reader.layout(manifest.tokens)
-        yield from self._reader.read(text.ids, layout, windows, earlier)
+        for window, read in self._reader.read(text.ids, layout, windows, earlier):
+            check_finite(read, manifest.document_id, PLAIN[self._plain])
+            yield window, read
 
     def blocks(self, manifest: Manifest, window: int, read: WindowCache) -> dict[str, StoredBlock]:
         """Cut a window into the blocks that are stored, by name, in the form they are stored in."""
@@ -134,6 +139,7 @@ class Ingestion:
 
         encoded = 0
         for window, read in self._reader.read(text.ids, layout, windows, earlier):
+            check_finite(read, manifest.document_id, PLAIN[self._plain])
             for name, block in self.blocks(manifest, window, read).items():
                 writer.write_block(name, block)
             tokens = layout.window_tokens_of(window)

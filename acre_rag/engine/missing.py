@@ -39,9 +39,10 @@ def nothing_stored(archive: CacheArchive, model_name: str) -> DocumentNotFoundEr
     others = [space for space in store.spaces() if space != archive.space]
     if others:
         archives = [CacheArchive(store, space) for space in others]
-        makers = {m.model for other in archives for m in islice(other.manifests(), 1)}
+        found = {m.model for other in archives for m in islice(other.manifests(), 1)}
+        makers = ", ".join(sorted(found)) or "a model that their damaged manifests do not tell"
         return DocumentNotFoundError(
-            f"{store.url} holds documents read by {', '.join(sorted(makers))} with other "
+            f"{store.url} holds documents read by {makers} with other "
             f"weights or settings, none for {model_name}; expected caches made with this model, "
             "adapter and settings: ingest the documents with them, or name the model and adapter "
             "they were ingested with"

@@ -95,10 +95,10 @@ class Recall:
         documents = []
         for manifest in manifests:
             layout = self._reader.layout(manifest.tokens)
-            landmarks = self._landmarks.find(manifest.version)
+            landmarks = self._landmarks.find(manifest)
             if landmarks is None:
                 landmarks = self._load_landmarks(manifest, layout, ledger)
-                self._landmarks.keep(manifest.version, landmarks)
+                self._landmarks.keep(manifest, landmarks)
             documents.append(RecalledDocument(manifest, layout, landmarks))
         return Recalled(tuple(documents), ledger)
 
@@ -127,11 +127,16 @@ class Recall:
             parts.append(found[block].slice(tokens.start - start, tokens.stop - start))
         return self._reader.computed(*parts)
 
+    def forget(self, document_id: str) -> None:
+        """Let go of what is in memory of a document."""
+        self._landmarks.drop(document_id)
+
     def _named(self, ids: Iterable[str]) -> list[Manifest]:
         manifests = []
         for document_id in dict.fromkeys(ids):
             manifest = self._archive.load_manifest(document_id)
             if manifest is None:
+                self.forget(document_id)
                 raise not_stored(self._archive, document_id)
             manifests.append(manifest)
         return manifests
@@ -175,7 +180,12 @@ class Recall:
         try:
             self._put_back(manifest, read)
         except StoreError as error:
-            _LOG.warning("document %r could not be mended: %s", manifest.document_id, error)
+            _LOG.warning(
+                "what was read again of document %r could not be put back, and will be read again "
+                "by the next question: %s",
+                manifest.document_id,
+                error,
+            )
         return read
 
     def _put_back(self, manifest: Manifest, read: dict[int, WindowCache]) -> None:
@@ -193,7 +203,7 @@ class Recall:
     ) -> tuple[dict[int, StoredBlock], set[int]]:
         """Read blocks; those that cannot be trusted are named, or raised by policy."""
         found: dict[int, StoredBlock] = {}
-        damaged: set[int] = set()
+        errors: list[StoreError] = []
         for number, name in names.items():
             try:
                 found[number] = ledger.archive.read_block(manifest, name)
@@ -201,12 +211,12 @@ class Recall:
                 self._check_current(manifest, error)
                 if self._reader.config.on_damage == "raise":
                     raise
-                _LOG.warning("reading %s again from text: %s", name, error)
-                damaged.add(number)
+                errors.append(error)
                 if not isinstance(error, DamagedCacheError):
-                    # An outage: every further read would wait for its own time-out.
-                    return found, set(names) - set(found)
-        return found, damaged
+                    break  # an outage: every further read would wait for its own time-out
+        if errors:
+            _warn(manifest, errors, of=len(names))
+        return found, set(names) - set(found)
 
     def _check_current(self, manifest: Manifest, error: StoreError) -> None:
         """Tell a value that is lost from one of a version that was replaced meanwhile."""
@@ -223,29 +233,56 @@ class Recall:
             ) from error
 
 
+def _warn(manifest: Manifest, errors: Sequence[StoreError], *, of: int) -> None:
+    """Say once what is wrong with the values of a document, and what is done about it."""
+    first = errors[0]
+    if isinstance(first, DamagedCacheError):
+        _LOG.warning(
+            "%d of %d values of document %r that a question needs are missing or damaged (%s); "
+            "reading their tokens again from its text",
+            len(errors),
+            of,
+            manifest.document_id,
+            first.fact,
+        )
+    else:
+        _LOG.warning(
+            "values of document %r that a question needs cannot be had (%s); reading their tokens "
+            "again from its text",
+            manifest.document_id,
+            first,
+        )
+
+
 class _LandmarkCache:
-    """Landmarks of the documents asked last, within a limit of bytes."""
+    """Landmarks of the documents asked last, of one version each, within a limit of bytes."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._blocks: OrderedDict[str, KVBlock] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[str, KVBlock]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, version: str) -> KVBlock | None:
+    def find(self, manifest: Manifest) -> KVBlock | None:
         with self._lock:
-            block = self._blocks.get(version)
-            if block is not None:
-                self._blocks.move_to_end(version)
+            version, block = self._kept.get(manifest.document_id, ("", None))
+            if version != manifest.version:
+                return None
+            self._kept.move_to_end(manifest.document_id)
             return block
 
-    def keep(self, version: str, block: KVBlock) -> None:
+    def keep(self, manifest: Manifest, block: KVBlock) -> None:
         with self._lock:
-            self._blocks[version] = block
-            while len(self._blocks) > 1 and self._bytes() > self._limit:
-                self._blocks.popitem(last=False)
+            self._kept[manifest.document_id] = (manifest.version, block)
+            self._kept.move_to_end(manifest.document_id)
+            while len(self._kept) > 1 and self._bytes() > self._limit:
+                self._kept.popitem(last=False)
+
+    def drop(self, document_id: str) -> None:
+        with self._lock:
+            self._kept.pop(document_id, None)
 
     def _bytes(self) -> int:
-        return sum(2 * b.keys.numel() * b.keys.element_size() for b in self._blocks.values())
+        return sum(2 * b.keys.numel() * b.keys.element_size() for _, b in self._kept.values())
 
 
 def token_intervals(document: RecalledDocument, intervals: Sequence[int]) -> torch.Tensor:

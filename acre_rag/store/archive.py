@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from acre_rag.cache import StoredBlock
 from acre_rag.cache.stored import form_of
 from acre_rag.errors import DamagedCacheError
-from acre_rag.store.address import check_hex, document_digest
+from acre_rag.store.address import check_hex
 from acre_rag.store.codec import decode_block, encode_block, encoded_bytes
 from acre_rag.store.frame import Label
 from acre_rag.store.manifest import Manifest
-from acre_rag.store.protocol import CacheStore, Chunk, DocumentWriter
+from acre_rag.store.protocol import CacheStore, DocumentWriter
 
 _logger = logging.getLogger(__name__)
 
@@ -162,11 +162,11 @@ class CacheArchive:
         """
         for digest, data in self.store.manifests(self.space):
             try:
-                manifest = open_listed(digest, data, self.space)
+                manifest = Manifest.decode_listed(data, space=self.space, digest=digest)
             except DamagedCacheError as error:
                 if strict:
                     raise
-                _logger.warning("left out document %s of %s: %s", digest, self.store.url, error)
+                _logger.warning("left out a document of %s: %s", self.store.url, error)
             else:
                 yield manifest
 
@@ -223,17 +223,3 @@ def open_block(buffer: memoryview, manifest: Manifest, name: str) -> StoredBlock
             "shape", found=str(found), expected=str(expected)
         )
     return block
-
-
-def open_listed(digest: str, data: Chunk, space: str) -> Manifest:
-    """Take a manifest out of its bytes, as a store lists them, and hold it to its place.
-
-    Raises:
-        DamagedCacheError: The bytes are damaged, or of another document.
-    """
-    manifest = Manifest.decode(data, space=space, document_id=None)
-    if document_digest(manifest.document_id) != digest:
-        raise Label(manifest.document_id, "manifest").damage(
-            "foreign", found=f"it in the place of {digest}", expected="it in its own"
-        )
-    return manifest

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from acre_rag.errors import DamagedCacheError
-from acre_rag.store.archive import CacheArchive, open_listed
+from acre_rag.store.archive import CacheArchive
+from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore
 
 Progress = Callable[[str, int, int], None]
@@ -98,7 +99,7 @@ def _check(
 ) -> Checked | None:
     """Read one document; `None` if it was deleted meanwhile."""
     try:
-        manifest = open_listed(digest, data, space)
+        manifest = Manifest.decode_listed(data, space=space, digest=digest)
     except DamagedCacheError as error:
         return Checked(document=digest, space=space, values=1, bytes=len(data), damages=(error,))
     archive = CacheArchive(store, space)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from acre_rag.errors import DamagedCacheError
-from acre_rag.store.archive import open_block, open_listed, whole_blocks
+from acre_rag.store.archive import open_block, whole_blocks
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore, DocumentWriter
 
@@ -67,7 +67,7 @@ class _Copier:
         """Copy one document; `None` if it was deleted meanwhile."""
         name = digest
         try:
-            manifest = open_listed(digest, data, space)
+            manifest = Manifest.decode_listed(data, space=space, digest=digest)
             name = manifest.document_id
             written = self._transfer(manifest, data)
         except DamagedCacheError as error:

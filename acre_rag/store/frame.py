@@ -17,6 +17,7 @@ import msgpack
 import xxhash
 
 from acre_rag.errors import DamagedCacheError
+from acre_rag.metadata import MAX_ENTRIES
 from acre_rag.store.protocol import Chunk
 
 MAX_PAYLOAD_BYTES = 2**31
@@ -25,9 +26,6 @@ _SIZES = struct.Struct("<6sHIQ")
 _CHECKSUM_BYTES = 16
 _PREAMBLE_BYTES = _SIZES.size + _CHECKSUM_BYTES
 _ALIGNMENT = 64
-# Far above what a header or the metadata of a document needs. The nesting that msgpack itself
-# allows (about 1,000) times this bounds what a hostile header can make it allocate.
-MAX_ENTRIES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +33,34 @@ class Label:
     """Says which value an error is about.
 
     Attributes:
-        document_id: Document that the value was asked for.
+        document_id: Document that the value was asked for; `None` where its id cannot be known.
         value: Name of the value: `manifest`, `l1:3`, `l2:17`.
+        digest: Digest of the document id, for where the id cannot be known.
     """
 
-    document_id: str
+    document_id: str | None
     value: str
+    digest: str = ""
 
     def damage(self, reason: str, *, found: str, expected: str) -> DamagedCacheError:
         """Put damage into the words that every error has: found, expected, what to do."""
+        if self.document_id is not None:
+            document = f"document {self.document_id!r}"
+        else:
+            document = f"the document that is kept under {self.digest}"
         return DamagedCacheError(
-            f"{self.value} of document {self.document_id!r}: found {found}; expected {expected}; "
-            "ingest the document again, or set on_damage='recompute'",
+            f"{self.value} of {document}: found {found}; expected {expected}",
+            self._remedy(),
             reason=reason,
             value=self.value,
         )
+
+    def _remedy(self) -> str:
+        if self.document_id is None:
+            return "ingest again the document that is listed no longer"
+        if self.value == "manifest":
+            return "ingest the document again"
+        return "ingest the document again with check=True, or ask with on_damage='recompute'"
 
 
 def seal(
@@ -133,11 +144,25 @@ def _header_end(packed: bytes) -> int:
     return end + -end % _ALIGNMENT
 
 
+def peek(buffer: Chunk, *, max_header_bytes: int) -> Mapping[str, object]:
+    """Read the header of a damaged frame as far as it can be read; nothing in it is certain."""
+    view = memoryview(buffer).cast("B")
+    if view.nbytes < _PREAMBLE_BYTES:
+        return {}
+    end = _PREAMBLE_BYTES + min(_SIZES.unpack_from(view)[2], max_header_bytes)
+    try:
+        return _unpack(view[_PREAMBLE_BYTES:end], Label(None, "manifest"))
+    except DamagedCacheError:
+        return {}
+
+
 def _unpack(packed: memoryview, label: Label) -> dict[str, object]:
     try:
         header = msgpack.unpackb(
             packed,
             unicode_errors="surrogatepass",
+            # With the nesting that msgpack itself allows (about 1,000), this bounds what a hostile
+            # header can make it allocate.
             max_array_len=MAX_ENTRIES,
             max_map_len=MAX_ENTRIES,
             max_ext_len=0,

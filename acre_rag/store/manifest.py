@@ -9,14 +9,15 @@ import numpy as np
 
 from acre_rag.cache.stored import plain_form
 from acre_rag.errors import DocumentError, StoreError
-from acre_rag.store.address import check_hex
+from acre_rag.metadata import MAX_BYTES, checked_metadata
+from acre_rag.store.address import check_hex, document_digest
 from acre_rag.store.codec import CACHE_FORMAT
-from acre_rag.store.frame import MAX_ENTRIES, MAX_PAYLOAD_BYTES, Label, seal, unseal
+from acre_rag.store.frame import MAX_PAYLOAD_BYTES, Label, peek, seal, unseal
 from acre_rag.store.protocol import Chunk
 
 _KIND = b"ACREMF"
-_MAX_HEADER_BYTES = 2**20
-_MAX_DEPTH = 32
+# Room for the metadata, and for the id and the model's name beside it.
+_MAX_HEADER_BYTES = MAX_BYTES + 2**16
 _COUNTS = (
     "tokens",
     "interval_tokens",
@@ -112,7 +113,8 @@ class Manifest:
         places = zip(self.interval_starts, self.interval_ends, strict=True)
         if not all(0 <= start <= end <= len(self.text) for start, end in places):
             raise ValueError(f"an interval leaves the text of {len(self.text)} characters")
-        _check_metadata(self.metadata, depth=0)
+        where = f"the metadata of document {self.document_id!r:.80}"
+        object.__setattr__(self, "metadata", checked_metadata(self.metadata, where))
 
     @property
     def intervals(self) -> int:
@@ -174,38 +176,73 @@ class Manifest:
         frame = seal(_KIND, CACHE_FORMAT, header, [offsets, text])
         if len(frame[0]) > _MAX_HEADER_BYTES:
             raise DocumentError(
-                f"id and metadata of document {self.document_id[:80]!r} need {len(frame[0])} "
-                f"bytes; expected {_MAX_HEADER_BYTES} or fewer: shorten them"
+                f"id and metadata of document {self.document_id[:80]!r} need {len(frame[0]):,} "
+                f"bytes; expected {_MAX_HEADER_BYTES:,} or fewer: shorten them"
             )
         return b"".join(frame)
 
     @staticmethod
-    def decode(data: Chunk, *, space: str, document_id: str | None) -> "Manifest":
+    def decode(data: Chunk, *, space: str, document_id: str) -> "Manifest":
         """Turn bytes into the manifest that they were made from.
 
         Args:
             data: Bytes of one manifest.
             space: Space that it was asked for.
-            document_id: Document that it was asked for; `None` where documents are listed.
+            document_id: Document that it was asked for.
 
         Raises:
             DamagedCacheError: The bytes are not, down to the last one, what `encode` made for
                 this document.
         """
-        label = Label(document_id or "(listed)", "manifest")
-        header, payload = unseal(
-            data, label, kind=_KIND, format_number=CACHE_FORMAT, max_header_bytes=_MAX_HEADER_BYTES
+        manifest = _decode(data, space, Label(document_id, "manifest"))
+        if manifest.document_id != document_id:
+            raise Label(document_id, "manifest").damage(
+                "foreign",
+                found=f"that of document {manifest.document_id!r:.80}",
+                expected="its own",
+            )
+        return manifest
+
+    @staticmethod
+    def decode_listed(data: Chunk, *, space: str, digest: str) -> "Manifest":
+        """Turn bytes into a manifest, as `decode` does, where only a digest of the id is known.
+
+        Raises:
+            DamagedCacheError: The bytes are not, down to the last one, what `encode` made for
+                a document of this digest.
+        """
+        # A name that fits the digest is the right one, however damaged the rest may be.
+        name = peek(data, max_header_bytes=_MAX_HEADER_BYTES).get("document_id")
+        known = isinstance(name, str) and name != "" and document_digest(name) == digest
+        label = Label(str(name) if known else None, "manifest", digest)
+        manifest = _decode(data, space, label)
+        if not known:
+            raise label.damage(
+                "foreign",
+                found=f"that of document {manifest.document_id!r:.80}",
+                expected="its own",
+            )
+        return manifest
+
+
+def _decode(data: Chunk, space: str, label: Label) -> Manifest:
+    header, payload = unseal(
+        data, label, kind=_KIND, format_number=CACHE_FORMAT, max_header_bytes=_MAX_HEADER_BYTES
+    )
+    types = {name: type(value) for name, value in header.items()}
+    if types != _FIELD_TYPES:
+        wrong = sorted(str(n) for n, _ in types.items() ^ _FIELD_TYPES.items())
+        raise label.damage(
+            "header", found=f"other fields ({', '.join(wrong):.200})", expected="a manifest's"
         )
-        types = {name: type(value) for name, value in header.items()}
-        if types != _FIELD_TYPES:
-            raise label.damage("header", found=f"other fields ({types})", expected="a manifest's")
-        for name, asked in (("space", space), ("document_id", document_id)):
-            if asked is not None and header[name] != asked:
-                raise label.damage("foreign", found=f"{name} {header[name]!r}", expected=asked)
-        try:
-            return _assemble(header, payload)
-        except (ValueError, StoreError) as error:
-            raise label.damage("shape", found=str(error), expected="fields that agree") from error
+    if header["space"] != space:
+        raise label.damage(
+            "foreign", found=f"the space {header['space']!r:.140}", expected=repr(space)
+        )
+    try:
+        return _assemble(header, payload)
+    except (ValueError, StoreError) as error:
+        raise label.damage("shape", found=str(error), expected="fields that agree") from error
 
 
 def _assemble(header: Mapping[str, Any], payload: memoryview) -> Manifest:
@@ -227,30 +264,3 @@ def _assemble(header: Mapping[str, Any], payload: memoryview) -> Manifest:
         interval_ends=tuple(ends),
         **header,
     )
-
-
-def _check_metadata(value: object, depth: int) -> None:
-    """Let nothing through that would come back from the store as something else.
-
-    Raises:
-        DocumentError: The value is not made of what JSON has, or is too large or too deep.
-    """
-    match value:
-        case None | bool() | float() | str():
-            return
-        case int() if -(2**63) <= value < 2**63:
-            return
-        case list() if len(value) <= MAX_ENTRIES and depth < _MAX_DEPTH:
-            for entry in value:
-                _check_metadata(entry, depth + 1)
-        case dict() if len(value) <= MAX_ENTRIES and depth < _MAX_DEPTH:
-            for name, entry in value.items():
-                if not isinstance(name, str):
-                    raise DocumentError(f"metadata has the key {name!r}; expected strings")
-                _check_metadata(entry, depth + 1)
-        case _:
-            raise DocumentError(
-                f"metadata holds a {type(value).__name__}; expected strings, numbers of 64 bits, "
-                f"true, false, none, and lists and dicts of them, with {MAX_ENTRIES} entries and "
-                f"{_MAX_DEPTH} levels at most: turn it into one of these"
-            )

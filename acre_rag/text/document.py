@@ -1,22 +1,15 @@
 """A document: what a caller gives to be read."""
 
 import hashlib
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from acre_rag.errors import DocumentError
-
-JSONValue: TypeAlias = (
-    "bool | int | float | str | Sequence[JSONValue] | Mapping[str, JSONValue] | None"
-)
+from acre_rag.metadata import JSONValue, check_string, checked_metadata
 
 _PASSAGE_ID = re.compile(r"content:[0-9a-f]{32}")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_INTEGERS = range(-(2**63), 2**63)
-_DEEPEST = 32
+_LONGEST_ID = 2**14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +23,8 @@ class Document:
             sees it. Kept as a copy.
 
     Raises:
-        DocumentError: The id or the text is empty or blank, or holds characters that cannot be
-            stored; or the metadata is not as JSON would hold it.
+        DocumentError: The id or the text is empty or blank, too long, or holds characters that
+            cannot be stored; or the metadata is not as JSON would hold it, or too large.
     """
 
     id: str
@@ -39,10 +32,15 @@ class Document:
     metadata: Mapping[str, JSONValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_string("the document id", self.id)
+        check_string("the document id", self.id)
         if not self.id or self.id.isspace():
             raise DocumentError(f"the document id is {self.id!r}; expected a name: give one")
-        _check_string(f"the text of document {self.id!r}", self.text)
+        if len(self.id.encode()) > _LONGEST_ID:
+            raise DocumentError(
+                f"the document id {self.id!r:.40} has {len(self.id):,} characters; expected "
+                f"{_LONGEST_ID:,} bytes or fewer: give a shorter one"
+            )
+        check_string(f"the text of document {self.id!r}", self.text)
         if not self.text or self.text.isspace():
             raise DocumentError(
                 f"document {self.id!r} is empty or blank; expected text: leave it out or fill it"
@@ -53,13 +51,8 @@ class Document:
                 f"document {self.id!r} has a NUL at character {nul}; expected text: "
                 "decode binary data first, or take the NUL out"
             )
-        if not isinstance(self.metadata, Mapping):
-            raise DocumentError(
-                f"the metadata of document {self.id!r} is of type "
-                f"{type(self.metadata).__name__}; expected a dict: name each value"
-            )
         where = f"the metadata of document {self.id!r}"
-        object.__setattr__(self, "metadata", _copy_json(self.metadata, where, depth=0))
+        object.__setattr__(self, "metadata", checked_metadata(self.metadata, where))
 
     @classmethod
     def passage(cls, text: str) -> "Document":
@@ -82,48 +75,3 @@ def content_id(text: str) -> str:
     """Name a text by its content alone."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return f"content:{digest[:32]}"
-
-
-def _copy_json(value: object, where: str, *, depth: int) -> JSONValue:
-    """Copy a value as JSON would hold it; `where` names it in errors."""
-    if depth > _DEEPEST:
-        raise DocumentError(f"{where} is nested over {_DEEPEST} deep; expected less: flatten it")
-    match value:
-        case None | bool():
-            return value
-        case int() if value in _INTEGERS:
-            return value
-        case float() if math.isfinite(value):
-            return value
-        case str():
-            _check_string(where, value)
-            return value
-        case list() | tuple():
-            return [
-                _copy_json(item, f"{where}[{i}]", depth=depth + 1) for i, item in enumerate(value)
-            ]
-        case Mapping():
-            for key in value:
-                _check_string(f"a key of {where}", key)
-            return {
-                key: _copy_json(item, f"{where}[{key!r}]", depth=depth + 1)
-                for key, item in value.items()
-            }
-    shown = repr(value)[:60]
-    raise DocumentError(
-        f"{where} is {shown}, of type {type(value).__name__}; expected None, a bool, an integer of "
-        "64 bits, a finite float, a string, a list or a dict: convert it"
-    )
-
-
-def _check_string(where: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise DocumentError(
-            f"{where} is of type {type(value).__name__}; expected a string: convert it"
-        )
-    surrogate = _SURROGATE.search(value)
-    if surrogate:
-        raise DocumentError(
-            f"{where} has half a surrogate pair at character {surrogate.start()}; expected text "
-            "that UTF-8 can hold: decode its bytes as what they are"
-        )

@@ -287,3 +287,45 @@ def test_a_question_mends_what_it_needs_though_other_values_are_missing_too(
     assert back
     assert back.items() <= before.items()
     assert "could not be mended" not in caplog.text
+
+
+def test_every_remedy_that_damage_names_helps(make_engine: MakeEngine, tmp_path: Path) -> None:
+    strict, store = tiny_settings(on_damage="raise"), tmp_path / "caches"
+    engine = make_engine(config=strict)
+    engine.ingest([CAT])
+    expected = engine.ask(QUESTION, max_new_tokens=NEW).text
+    remedy = "ingest the document again with check=True, or ask with on_damage='recompute'"
+
+    for damage in DAMAGE:
+        for mend in ("ingest", "ask"):
+            damage(value_of(engine, store, "cat", "l2-1"))
+            with pytest.raises(DamagedCacheError) as caught:
+                engine.ask(QUESTION, max_new_tokens=NEW)
+            assert str(caught.value) == f"{caught.value.fact}; {remedy}"
+            assert caught.value.fact.startswith("l2:1 of document 'cat': found ")
+            if mend == "ingest":
+                engine.ingest([CAT], check=True)
+            else:
+                make_engine().ask(QUESTION, max_new_tokens=NEW)
+            assert engine.ask(QUESTION, max_new_tokens=NEW).text == expected
+
+
+def test_many_damaged_values_are_one_warning_that_names_no_remedy(
+    make_engine: MakeEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, store = make_engine(), tmp_path / "caches"
+    engine.ingest([CAT])
+    blocks = sorted(folder_of(engine, store, "cat").glob("*/l2-*"))
+    for block in blocks:
+        _cut(block)
+
+    engine.ask(QUESTION, max_new_tokens=1)
+
+    (record,) = caplog.records
+    assert record.message.startswith(
+        f"{len(blocks)} of {len(blocks)} values of document 'cat' that a question needs are "
+        "missing or damaged (l2:0 of document 'cat': found "
+    )
+    assert record.message.endswith("; reading their tokens again from its text")
+    assert "on_damage" not in record.message
+    assert len(blocks) > 1

@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,20 @@ import torch
 from acre_rag.config import ACREConfig
 from acre_rag.engine import ACREEngine
 from acre_rag.engine.stream import Course
-from acre_rag.errors import ConfigError, DamagedCacheError, DocumentNotFoundError, StoreError
+from acre_rag.errors import (
+    ConfigError,
+    DamagedCacheError,
+    DocumentNotFoundError,
+    ModelError,
+    StoreError,
+)
+from acre_rag.metadata import JSONValue
 from acre_rag.model.local import LocalModel
 from acre_rag.model.reader import DocumentReader
 from acre_rag.store import CacheArchive, DirectoryStore
 from acre_rag.text.document import Document
 from tests.conftest import FindLocal, MakeEngine
-from tests.tiny import tiny_local, tiny_settings
+from tests.tiny import tiny_adapter, tiny_local, tiny_settings
 
 TEXT = "The lamp is in the harbour and the key is under the stone. " * 6
 
@@ -181,17 +187,63 @@ def test_a_context_of_no_tokens_is_refused() -> None:
         ACREConfig(context_tokens=0)
 
 
-def test_metadata_that_cannot_be_stored_is_refused_before_anything_is_read(
-    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_document_that_can_be_made_can_be_stored(make_engine: MakeEngine) -> None:
+    deep: list[JSONValue] = []
+    for _ in range(30):
+        deep = [deep, 2**63 - 1, -(2**63), 1e-300, None, True]
+    note = "\x07\u2028" * 200_000
+    metadata = {"deep": deep, "many": [0.5] * 4096, "note": note, "pair": (1, "2")}
+    document = Document(id="\u00e9" * 8192, text=TEXT, metadata=metadata)
     engine = make_engine()
-    read: list[Sequence[int]] = []
-    monkeypatch.setattr(engine.reader, "read", lambda *_: read.append(()) or iter(()))
 
-    with pytest.raises(ValueError, match="metadata"):
-        engine.ingest(Document(id="a", text=TEXT, metadata={"note": "x" * 2**21}))
+    engine.ingest(document)
 
-    assert read == []
+    assert engine.document(document.id) == document
+
+
+def test_keys_too_large_for_the_stored_dtype_are_refused_and_nothing_is_stored(
+    make_engine: MakeEngine,
+) -> None:
+    large = tiny_local()
+    with torch.no_grad():
+        large.model.model.layers[1].self_attn.v_proj.weight.mul_(1e6)
+    engine = make_engine(model=large, config=tiny_settings(stored_dtype="float16"))
+
+    with pytest.raises(ConfigError, match=r"'a' are too large for float16; expected numbers up to"):
+        engine.ingest(Document(id="a", text=TEXT))
+
+    assert list(engine.documents()) == []
+    wide = make_engine(model=large, config=tiny_settings(stored_dtype="bfloat16"))
+    wide.ingest(Document(id="a", text=TEXT))
+    assert wide.ask("Where?", max_new_tokens=1).usage.refilled_tokens > 0
+
+
+def test_what_the_model_computes_that_is_no_number_is_refused(make_engine: MakeEngine) -> None:
+    local = tiny_local()
+    adapter = tiny_adapter(local.model.config)
+    adapter.embedding[0] = torch.nan
+
+    with pytest.raises(ModelError, match=r"not a number, computing in float32; .*weights"):
+        make_engine(model=local, adapter=adapter).ingest(Document(id="a", text=TEXT))
+
+
+def test_landmarks_of_documents_that_are_gone_are_let_go_of(make_engine: MakeEngine) -> None:
+    engine, other = make_engine(), make_engine()
+    engine.ingest([Document(id=name, text=TEXT) for name in "abc"])
+    engine.retrieve("Where?")
+    kept = engine._recall._landmarks._kept
+    assert set(kept) == {"a", "b", "c"}
+
+    engine.delete("a")
+    other.delete("b")
+    with pytest.raises(DocumentNotFoundError):
+        engine.retrieve("Where?", ["b"])
+    other.ingest(Document(id="c", text=TEXT + "Not any more."))
+    before = kept["c"][0]
+    engine.retrieve("Where?")
+
+    assert set(kept) == {"c"}
+    assert kept["c"][0] != before
 
 
 def test_without_an_adapter_the_engine_says_which_method_it_takes(

@@ -37,7 +37,7 @@ def everything_in(store: CacheStore) -> dict[tuple[str, ...], bytes]:
     for space in store.spaces():
         for digest, data in store.manifests(space):
             found[space, digest, "manifest"] = data
-            manifest = Manifest.decode(data, space=space, document_id=None)
+            manifest = Manifest.decode_listed(data, space=space, digest=digest)
             place = (space, manifest.document_id, manifest.version)
             for name in manifest.block_names:
                 found[space, digest, name] = bytes(store.read(*place, name))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from acre_rag.errors import ACREError, DamagedCacheError, DocumentError
 from acre_rag.store import CACHE_FORMAT, Manifest
+from acre_rag.store.address import document_digest
 from acre_rag.store.frame import seal
 from tests.store.samples import DOCUMENT, SPACE, manifest_of
 
@@ -17,14 +18,14 @@ METADATA = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
     max_leaves=12,
 )
 
 
-def decoded(data: bytes, space: str = SPACE, document_id: str | None = DOCUMENT) -> Manifest:
+def decoded(data: bytes, space: str = SPACE, document_id: str = DOCUMENT) -> Manifest:
     return Manifest.decode(data, space=space, document_id=document_id)
 
 
@@ -58,8 +59,37 @@ def test_manifests_come_back_as_they_were(
     assert back == manifest
 
 
+def listed(data: bytes, document_id: str = DOCUMENT) -> Manifest:
+    return Manifest.decode_listed(data, space=SPACE, digest=document_digest(document_id))
+
+
 def test_a_listed_manifest_says_itself_whose_it_is() -> None:
-    assert decoded(manifest_of().encode(), document_id=None).document_id == DOCUMENT
+    assert listed(manifest_of().encode()).document_id == DOCUMENT
+
+
+def test_damage_to_a_listed_manifest_names_the_document_where_its_name_can_be_read() -> None:
+    data = manifest_of().encode()
+
+    with pytest.raises(DamagedCacheError) as caught:
+        listed(data[:-1])
+    assert str(caught.value) == (
+        f"manifest of document {DOCUMENT!r}: found {len(data) - 1} bytes; expected {len(data)}, "
+        "as its sizes say; ingest the document again"
+    )
+    for unreadable in (b"", data[:50], b"\0" * 500, data[:30] + data[31:]):
+        with pytest.raises(DamagedCacheError) as caught:
+            listed(unreadable)
+        assert str(caught.value).startswith(
+            f"manifest of the document that is kept under {document_digest(DOCUMENT)}: found "
+        )
+        assert str(caught.value).endswith("; ingest again the document that is listed no longer")
+
+
+def test_a_manifest_in_the_place_of_another_document_is_foreign() -> None:
+    with pytest.raises(DamagedCacheError, match=f"found that of document '{DOCUMENT}'") as caught:
+        listed(manifest_of().encode(), "other")
+
+    assert caught.value.reason == "foreign"
 
 
 @pytest.mark.parametrize(("field", "other"), [("space", "ab" * 8), ("document_id", "pump.md")])
@@ -123,7 +153,8 @@ def test_a_forged_header_is_refused(changes: dict[str, object], reason: str) -> 
     "metadata",
     [
         {"when": object()},
-        {"pair": (1, 2)},
+        {"half": "\ud800"},
+        {"number": float("inf")},
         {"big": 2**63},
         {1: "one"},
         {"bytes": b"x"},
@@ -141,10 +172,10 @@ def test_metadata_nested_too_deep_or_too_large_is_refused() -> None:
     for _ in range(40):
         nested = {"in": nested}
 
-    with pytest.raises(DocumentError, match="levels"):
+    with pytest.raises(DocumentError, match="nested 32 deep"):
         manifest_of(metadata=nested)
     with pytest.raises(DocumentError, match="shorten"):
-        manifest_of(metadata={"long": "x" * 2**20}).encode()
+        manifest_of(metadata={"long": "x" * 2**20})
 
 
 @pytest.mark.parametrize(

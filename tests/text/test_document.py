@@ -106,7 +106,7 @@ def test_metadata_that_contains_itself_is_refused() -> None:
     loop: list[JSONValue] = []
     loop.append(loop)
 
-    with pytest.raises(DocumentError, match="nested over 32 deep; expected less: flatten it"):
+    with pytest.raises(DocumentError, match="nested 32 deep; expected less: flatten it"):
         Document(id="parts", text="text", metadata={"loop": loop})
 
 
@@ -127,3 +127,12 @@ def test_a_passage_is_named_by_its_content_alone() -> None:
     assert passage.id == Document.passage("Zwölf 🚢").id != Document.passage("Zwölf").id
     assert is_passage(passage.id)
     assert not is_passage("content:notes.md")
+
+
+def test_metadata_and_ids_that_are_too_large_are_refused() -> None:
+    with pytest.raises(DocumentError, match="has 4,097 entries; expected at most 4,096"):
+        Document(id="parts", text="text", metadata={"key": [0] * 4097})
+    with pytest.raises(DocumentError, match="takes 1,048,584 bytes; expected at most 1,048,576"):
+        Document(id="parts", text="text", metadata={"a": "x" * 2**20})
+    with pytest.raises(DocumentError, match="has 16,385 characters; expected 16,384 bytes"):
+        Document(id="i" * 16385, text="text")
