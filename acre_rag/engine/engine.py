@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 
 from acre_rag.answer import Answer, Ingested, Retrieval, StoredDocument
-from acre_rag.config import ACREConfig
+from acre_rag.config import ACREConfig, RefillTokens
 from acre_rag.engine.adapter import choose_adapter
 from acre_rag.engine.completion import Completion
 from acre_rag.engine.ingest import Ingestion
@@ -126,7 +126,7 @@ class ACREEngine:
         self,
         question: str,
         documents: Sequence[str] | None = None,
-        refill_tokens: int | None = None,
+        refill_tokens: RefillTokens = None,
         *,
         sources: int | None = None,
     ) -> Retrieval:
@@ -136,7 +136,8 @@ class ACREEngine:
             question: The user's question.
             documents: Ids to ask; `None` asks all that are stored, passages left out.
             refill_tokens: Most raw tokens to choose; `None` takes a quarter of the documents, at
-                least 256 and at most 4,096, within the context.
+                least 256 and at most 4,096, within the context; `auto` takes from 64 to as many,
+                as few as the scores say that the question needs.
             sources: Runs are split or cut to give so many, as far as there are intervals; `None`
                 gives them as they are.
 
@@ -158,7 +159,7 @@ class ACREEngine:
         self,
         question: str,
         documents: Sequence[str] | None = None,
-        refill_tokens: int | None = None,
+        refill_tokens: RefillTokens = None,
         max_new_tokens: int = DEFAULT_NEW_TOKENS,
         instructions: str | None = None,
     ) -> Answer:
@@ -187,7 +188,7 @@ class ACREEngine:
         self,
         question: str,
         documents: Sequence[str] | None = None,
-        refill_tokens: int | None = None,
+        refill_tokens: RefillTokens = None,
         max_new_tokens: int = DEFAULT_NEW_TOKENS,
         instructions: str | None = None,
     ) -> AnswerStream:

@@ -181,6 +181,7 @@ class Questioner:
             keep_landmarks=self._reader.has_landmarks,
             free_tokens=free,
             refill_tokens=request.refill_tokens,
+            refill_mass=self._reader.refill_mass,
         )
         return Asked(
             recalled=recalled,

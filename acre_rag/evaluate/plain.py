@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from acre_rag.evaluate.documents import OpenDocument
-from acre_rag.evaluate.prompts import Prompt, joined
+from acre_rag.evaluate.prompts import Budget, Prompt, joined, tokens_of
 from acre_rag.model.batched import RememberedPrompt
 
 _QUESTION_TOKENS_AT_ONCE = 65_536
@@ -19,8 +19,9 @@ class FullText:
 
     name: str = "full"
     budgeted: bool = False
+    finds_budget: bool = False
 
-    def prompts(self, opened: OpenDocument, budget: int) -> list[Prompt | None]:  # noqa: ARG002
+    def prompts(self, opened: OpenDocument, budget: Budget) -> list[Prompt | None]:  # noqa: ARG002
         """Make a prompt for each question; all share the document's keys and values."""
         twin, block = opened.reader.twin, opened.plain
         with torch.inference_mode():
@@ -53,14 +54,15 @@ class SnapKV:
 
     name: str = "snapkv"
     budgeted: bool = True
+    finds_budget: bool = False
     _of: OpenDocument | None = field(default=None, init=False)
     _paid: list[Tensor] = field(default_factory=list, init=False)
 
-    def prompts(self, opened: OpenDocument, budget: int) -> list[Prompt | None]:
+    def prompts(self, opened: OpenDocument, budget: Budget) -> list[Prompt | None]:
         """Make a prompt for each question."""
         twin, block = opened.reader.twin, opened.plain
         prefix = opened.reader.prefix.tokens
-        kept = min(budget, block.tokens - prefix)
+        kept = min(tokens_of(self.name, budget), block.tokens - prefix)
         # Attention knows distances alone: the kept keys stand where the ids behind them, counted
         # on from what is kept, are as far away as they were.
         shift = block.tokens - prefix - kept

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -32,6 +32,10 @@ class Prompt:
     cut: bool = False
 
 
+Budget = int | Literal["auto"]
+"""Raw tokens that a method may show, or as many as it finds itself that a question needs."""
+
+
 class Method(Protocol):
     """A way to bring a document and a question before the model."""
 
@@ -45,9 +49,29 @@ class Method(Protocol):
         """Whether the budget makes a difference."""
         ...
 
-    def prompts(self, opened: OpenDocument, budget: int) -> list[Prompt | None]:
-        """Make a prompt for each question; `None` for one that the method cannot be asked."""
+    @property
+    def finds_budget(self) -> bool:
+        """Whether it can tell from a question how large a budget it needs."""
         ...
+
+    def prompts(self, opened: OpenDocument, budget: Budget) -> list[Prompt | None]:
+        """Make a prompt for each question; `None` for one that the method cannot be asked.
+
+        Raises:
+            ValueError: The budget is `auto`, and the method cannot find one.
+        """
+        ...
+
+
+def tokens_of(name: str, budget: Budget) -> int:
+    """Give a budget as a number.
+
+    Raises:
+        ValueError: The method of that name was asked to find one, and cannot.
+    """
+    if budget == "auto":
+        raise ValueError(f"{name} cannot find a budget itself; expected a number: give one")
+    return budget
 
 
 def remembered(twin: ReadingTwin, block: KVBlock, ids: list[int]) -> RememberedPrompt:

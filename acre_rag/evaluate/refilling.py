@@ -9,7 +9,7 @@ from torch import Tensor
 from acre_rag.cache import KVBlock
 from acre_rag.evaluate.dataset import Question, Span
 from acre_rag.evaluate.documents import OpenDocument, ReadDocument, Scores
-from acre_rag.evaluate.prompts import Prompt, joined, remembered, touching
+from acre_rag.evaluate.prompts import Budget, Prompt, joined, remembered, touching
 from acre_rag.refill import Selection, choose, splice
 
 Rule = Callable[[Scores, Question, ReadDocument], Tensor | None]
@@ -32,7 +32,12 @@ class Refilling:
     trained: bool = True
     budgeted: bool = True
 
-    def prompts(self, opened: OpenDocument, budget: int) -> list[Prompt | None]:
+    @property
+    def finds_budget(self) -> bool:
+        """Whether its scores say how sure the choice is; gold evidence needs no choice."""
+        return self.budgeted and self.rule is not gold_first
+
+    def prompts(self, opened: OpenDocument, budget: Budget) -> list[Prompt | None]:
         """Make a prompt for each question.
 
         Raises:
@@ -74,7 +79,7 @@ def gold_first(scores: Scores, question: Question, read: ReadDocument) -> Tensor
 
 
 def _choose(
-    read: ReadDocument, opened: OpenDocument, index: int, scores: Tensor, budget: int
+    read: ReadDocument, opened: OpenDocument, index: int, scores: Tensor, budget: Budget
 ) -> Selection:
     layout, reader = read.layout, read.reader
     used = reader.prefix.tokens + len(opened.rows[index].ids) + opened.max_new_tokens
@@ -86,6 +91,7 @@ def _choose(
         keep_landmarks=reader.has_landmarks,
         free_tokens=reader.context_tokens - used,
         refill_tokens=budget,
+        refill_mass=reader.refill_mass,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from acre_rag.errors import ConfigError
 from acre_rag.evaluate.bootstrap import interval
+from acre_rag.evaluate.prompts import Budget
 from acre_rag.evaluate.run import Row
 
 Numbers = dict[str, object]
@@ -16,23 +17,29 @@ _MEASURES = ("rouge_l", "accuracy", "f1", "em", "contains")
 def summary(rows: Sequence[Row], seconds: Mapping[str, float]) -> dict[str, dict[str, Numbers]]:
     """Average rows: results by budget, then by method.
 
-    What the budget makes no difference to stands under every budget.
+    What the budget makes no difference to stands under every number.
 
     Args:
         rows: Of all methods and budgets.
         seconds: Median time to the first token of each method, in milliseconds.
     """
-    budgets = sorted({row.budget for row in rows if row.budget}) or [0]
+    numbers = sorted({row.budget for row in rows if row.budget and row.budget != "auto"})
+    budgets: list[Budget] = [*numbers]
+    if any(row.budget == "auto" for row in rows):
+        budgets.append("auto")
     names = list(dict.fromkeys(row.method for row in rows))
     found: dict[str, dict[str, Numbers]] = {}
-    for budget in budgets:
+    for budget in budgets or [0]:
         found[str(budget)] = {}
         for name in names:
-            own = [row for row in rows if row.method == name and row.budget in (budget, 0)]
-            numbers = averages(own)
+            alike = {budget} if budget == "auto" and numbers else {budget, 0}
+            own = [row for row in rows if row.method == name and row.budget in alike]
+            if not own:
+                continue  # it finds no budget itself
+            averaged = averages(own)
             if name in seconds:
-                numbers["first_token_ms"] = round(seconds[name], 2)
-            found[str(budget)][name] = numbers
+                averaged["first_token_ms"] = round(seconds[name], 2)
+            found[str(budget)][name] = averaged
     return found
 
 
@@ -126,7 +133,7 @@ def table(results: Mapping[str, Mapping[str, Numbers]]) -> tuple[list[str], list
 def draw(
     results: Mapping[str, Mapping[str, Numbers]], path: Path, *, measure: str, title: str
 ) -> None:
-    """Draw a measure against the budget, a line for each method.
+    """Draw a measure against the budget, a line for each method; a star is what `auto` gave.
 
     Raises:
         ConfigError: The library for it is not installed, or the file cannot be written.
@@ -143,8 +150,13 @@ def draw(
     for name in dict.fromkeys(name for methods in results.values() for name in methods):
         places, values, lows, highs = _curve(results, name, measure)
         if places:
-            axes.plot(places, values, marker="o", label=name)
+            (line,) = axes.plot(places, values, marker="o", label=name)
             axes.fill_between(places, lows, highs, alpha=0.1)
+            own = results.get("auto", {}).get(name, {})
+            if measure in own:
+                place = float(own["refilled_tokens"])  # type: ignore[arg-type]  # a number
+                value = float(own[measure])  # type: ignore[arg-type]  # likewise
+                axes.plot(place, value, marker="*", markersize=12, color=line.get_color())
     axes.set(xlabel="refilled tokens", ylabel=measure, title=title, ylim=(0, None))
     axes.legend(fontsize="small")
     try:
@@ -166,7 +178,7 @@ def _curve(
     places, values, lows, highs = [], [], [], []
     for budget, methods in results.items():
         own = methods.get(name, {})
-        if measure in own:
+        if measure in own and budget != "auto":
             low, high = own[f"{measure}_interval"]  # type: ignore[misc]  # a pair, as `_add` made it
             places.append(float(budget))
             values.append(float(own[measure]))  # type: ignore[arg-type]  # a number, likewise

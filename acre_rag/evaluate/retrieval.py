@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from acre_rag.errors import ConfigError
 from acre_rag.evaluate.documents import OpenDocument
-from acre_rag.evaluate.prompts import Prompt, joined, remembered
+from acre_rag.evaluate.prompts import Budget, Prompt, joined, remembered, tokens_of
 from acre_rag.model.sentences import SentenceEncoder
 from acre_rag.text.layout import Layout
 from acre_rag.text.tokens import interval_characters
@@ -38,18 +38,20 @@ class Retrieval:
     index: Index
     chunk_tokens: int = CHUNK_TOKENS
     budgeted: bool = True
+    finds_budget: bool = False
     _of: OpenDocument | None = field(default=None, init=False)
     _rank: Rank | None = field(default=None, init=False)
 
-    def prompts(self, opened: OpenDocument, budget: int) -> list[Prompt | None]:
+    def prompts(self, opened: OpenDocument, budget: Budget) -> list[Prompt | None]:
         """Make a prompt for each question.
 
         Raises:
             ConfigError: Not one chunk fits the budget.
         """
-        if budget < self.chunk_tokens:
+        room = tokens_of(self.name, budget)
+        if room < self.chunk_tokens:
             raise ConfigError(
-                f"a budget of {budget} tokens has no room for a chunk of {self.chunk_tokens}; "
+                f"a budget of {room} tokens has no room for a chunk of {self.chunk_tokens}; "
                 "expected room for one or more: raise the budget, or lower chunk_tokens"
             )
         tokens = opened.document.tokens
@@ -71,7 +73,7 @@ class Retrieval:
         scores = self._rank([question.text for question in opened.document.questions])
         ranked = np.argsort(-scores, axis=1, kind="stable")
         for best, rows in zip(ranked, opened.rows, strict=True):
-            chosen = sorted(best[: budget // self.chunk_tokens].tolist())
+            chosen = sorted(best[: room // self.chunk_tokens].tolist())
             parts = [tokens.ids[_slice(layout, chunk)].tolist() for chunk in chosen]
             ids = parts[0]
             for (before, after), part in zip(pairwise(chosen), parts[1:], strict=True):

@@ -3,14 +3,17 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from acre_rag.errors import ConfigError
 from acre_rag.evaluate.answering import AnswerQueue, default_batch_tokens
 from acre_rag.evaluate.composing import ComposedDocument
 from acre_rag.evaluate.dataset import Question
 from acre_rag.evaluate.documents import OpenDocument
 from acre_rag.evaluate.methods import Readers
 from acre_rag.evaluate.metrics import has_long_answers, scores
-from acre_rag.evaluate.prompts import Method, Prompt, recalls_evidence
+from acre_rag.evaluate.prompts import Budget, Method, Prompt, recalls_evidence
 from acre_rag.evaluate.timing import Timer
+
+_TIMED_TOKENS = 256  # where no number is among the budgets
 
 Progress = Callable[[str, int, int], None]
 
@@ -23,7 +26,7 @@ class Row:
         document: Id of the document.
         question: What was asked.
         method: Name of the method.
-        budget: Refilled tokens asked for; 0 where the budget makes no difference.
+        budget: Refilled tokens asked for, or `auto`; 0 where the budget makes no difference.
         refilled_tokens: Raw tokens of the document that the model saw.
         cache_tokens: Tokens before the question's own, prefix and landmarks included.
         recalled: Whether a gold occurrence was among them; `None` where that cannot be told.
@@ -35,7 +38,7 @@ class Row:
     document: str
     question: Question
     method: str
-    budget: int
+    budget: Budget
     refilled_tokens: int
     cache_tokens: int
     recalled: bool | None
@@ -52,7 +55,7 @@ class Evaluation:
         readers: The frozen model.
         documents: Composed, with the questions drawn.
         methods: In the order of the results.
-        budgets: Refilled tokens, one or more.
+        budgets: Refilled tokens, one or more; `auto` for the methods that find it themselves.
         max_new_tokens: Longest answer.
         instructions: Follow each question in place of the prompt's own.
         batch_tokens: Most tokens of a batch; `None` takes what suits the device.
@@ -62,14 +65,19 @@ class Evaluation:
     readers: Readers
     documents: Sequence[ComposedDocument]
     methods: Sequence[Method]
-    budgets: Sequence[int]
+    budgets: Sequence[Budget]
     max_new_tokens: int = 32
     instructions: str | None = None
     batch_tokens: int | None = None
     timed_questions: int = 8
 
     def rows(self, on_progress: Progress | None = None) -> list[Row]:
-        """Answer every question with every method and budget."""
+        """Answer every question with every method and budget.
+
+        Raises:
+            ConfigError: No method takes any of the budgets.
+            BudgetError: A budget does not fit the context.
+        """
         rows: list[Row] = []
         queue = self._queue()
         long = has_long_answers([q for d in self.documents for q in d.questions])
@@ -93,7 +101,7 @@ class Evaluation:
         return rows
 
     def first_token_ms(self) -> dict[str, float]:
-        """Time each method on the document with most questions, at the first budget."""
+        """Time each method on the document with most questions, at the least budget."""
         if not self.timed_questions:
             return {}
         document = max(self.documents, key=lambda one: len(one.questions))
@@ -101,19 +109,26 @@ class Evaluation:
         timer = Timer(
             readers=self.readers,
             opened=self._open(timed),
-            budget=self.budgets[0],
+            budget=next((b for b in self.budgets if b != "auto"), _TIMED_TOKENS),
             instructions=self.instructions,
         )
         found = {method.name: timer.first_token_ms(method) for method in self.methods}
         return {name: value for name, value in found.items() if value is not None}
 
-    def _ways(self) -> list[tuple[Method, int]]:
+    def _ways(self) -> list[tuple[Method, Budget]]:
         """Methods with each budget that makes a difference to them."""
-        return [
+        ways = [
             (method, budget)
             for method in self.methods
             for budget in (self.budgets if method.budgeted else (0,))
+            if budget != "auto" or method.finds_budget
         ]
+        if not ways:
+            raise ConfigError(
+                "no method finds a budget itself; expected a number of tokens: give one, or add "
+                "acre or acre-training-free"
+            )
+        return ways
 
     def _open(self, document: ComposedDocument) -> OpenDocument:
         return OpenDocument(
@@ -143,7 +158,7 @@ class _Receiver:
 
 
 def _row(
-    document: ComposedDocument, question: Question, prompt: Prompt, method: Method, budget: int
+    document: ComposedDocument, question: Question, prompt: Prompt, method: Method, budget: Budget
 ) -> Row:
     question_tokens = len(prompt.remembered.ids)
     if method.name.startswith("rag"):

@@ -63,6 +63,8 @@ def save_adapter(adapter: LandmarkAdapter, directory: Path, card: AdapterCard) -
         "low_rank": bool(peft),
         "notes": dict(card.notes),
     }
+    if adapter.refill_mass is not None:
+        config["refill_mass"] = adapter.refill_mass
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _save_tensors(own, directory / "landmarks.safetensors")
@@ -98,6 +100,7 @@ def load_adapter(directory: Path) -> LandmarkAdapter:
             projections=projections,
             selection=own.get("selection"),
             interval_tokens=int(config["interval_tokens"]),
+            refill_mass=_mass(config.get("refill_mass")),
         )
     except FileNotFoundError as error:
         raise AdapterError(
@@ -109,6 +112,14 @@ def load_adapter(directory: Path) -> LandmarkAdapter:
             f"{directory} holds a broken adapter ({type(error).__name__}: {error}); "
             "expected the files that acre writes: copy or convert it again"
         ) from error
+
+
+def _mass(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, float) or not 0 < value <= 1:
+        raise ValueError(f"refill_mass is {value!r}, expected a number above 0, at most 1")
+    return value
 
 
 def _tensors_of(layer: int, name: str, projection: Projection) -> dict[str, Tensor]:

@@ -56,6 +56,7 @@ class DocumentReader:
         with local.lock, torch.inference_mode():
             self.prefix = read_prefix(self.twin, self._tensor(self.frame.prefix_ids))
         self.selection = selection_weights(local, adapter)
+        self.refill_mass = refill_mass(local, adapter)
         self.identity = make_identity(
             local.model,
             local.tokenizer,
@@ -168,11 +169,25 @@ def selection_weights(local: LocalModel, adapter: LandmarkAdapter | None) -> Ten
     """
     if adapter is not None:
         return adapter.selection
+    calibrated = _calibration(local)
+    if "selection" in calibrated:
+        return calibrated["selection"].float()
     config = local.model.config
-    calibrated = Path(__file__).parent / "calibration" / f"{DEMO_MODEL}.safetensors"
-    if local.name == DEMO_MODEL and calibrated.exists():
-        return load_file(calibrated)["selection"].float()
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     weights = torch.zeros(layers, heads, QUESTION_GROUPS)
     weights[layers // 3 : max(2 * layers // 3, layers // 3 + 1), :, 0] = 1
     return weights / weights.sum()
+
+
+def refill_mass(local: LocalModel, adapter: LandmarkAdapter | None) -> float | None:
+    """Find the share of the score that `auto` is to reach; `None` where it was not fitted."""
+    if adapter is not None:
+        return adapter.refill_mass
+    fitted = _calibration(local).get("refill_mass")
+    return None if fitted is None else float(fitted)
+
+
+def _calibration(local: LocalModel) -> dict[str, Tensor]:
+    """Load what was fitted for the training-free mode; empty where nothing was."""
+    path = Path(__file__).parent / "calibration" / f"{DEMO_MODEL}.safetensors"
+    return load_file(path) if local.name == DEMO_MODEL and path.exists() else {}

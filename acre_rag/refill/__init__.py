@@ -1,7 +1,15 @@
 """The paper: scoring, budget, selection and splice, as pure functions."""
 
 from acre_rag.refill.choice import Selection, choose
+from acre_rag.refill.mass import mass_before
 from acre_rag.refill.scoring import mixture_scores, published_scores
 from acre_rag.refill.splice import splice
 
-__all__ = ["Selection", "choose", "mixture_scores", "published_scores", "splice"]
+__all__ = [
+    "Selection",
+    "choose",
+    "mass_before",
+    "mixture_scores",
+    "published_scores",
+    "splice",
+]

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from acre_rag.config import RefillTokens
 from acre_rag.refill.budget import plan_budget
+from acre_rag.refill.mass import DEFAULT_MASS, tokens_for_mass
 from acre_rag.refill.selection import select_intervals
 
 
@@ -34,7 +37,8 @@ def choose(
     segment_intervals: Sequence[range],
     keep_landmarks: bool,
     free_tokens: int,
-    refill_tokens: int | None,
+    refill_tokens: RefillTokens,
+    refill_mass: float | None = None,
 ) -> Selection:
     """Keep the segments and choose the intervals that fit the context together.
 
@@ -44,19 +48,26 @@ def choose(
         segment_intervals: Intervals of each segment.
         keep_landmarks: Whether L1 stays in the cache, and so takes room.
         free_tokens: Context left beside prefix, question and answer.
-        refill_tokens: Most raw tokens to refill; `None` takes the default.
+        refill_tokens: Most raw tokens to refill; `None` takes the default; `auto` at most as many,
+            fewer where the best intervals have nearly all of the score.
+        refill_mass: Share of the score that `auto` is to reach; `None` takes `DEFAULT_MASS`.
 
     Raises:
         BudgetError: It does not fit; see `plan_budget`.
     """
     scores = scores.cpu()
-    budget = plan_budget(
+    plan = partial(
+        plan_budget,
         free_tokens=free_tokens,
         segment_landmarks=[len(span) if keep_landmarks else 0 for span in segment_intervals],
         segment_scores=[float(scores[span.start : span.stop].sum()) for span in segment_intervals],
         document_tokens=int(lengths.sum()),
-        refill_tokens=refill_tokens,
     )
+    if refill_tokens == "auto":
+        most = plan(refill_tokens=None).refill_tokens
+        mass = DEFAULT_MASS if refill_mass is None else refill_mass
+        refill_tokens = min(tokens_for_mass(scores, lengths, mass), most)
+    budget = plan(refill_tokens=refill_tokens)
     kept = torch.full_like(scores, -torch.inf)
     for segment in budget.segments:
         span = segment_intervals[segment]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from acre_rag.errors import DocumentError
+from acre_rag.refill import mass_before
 from acre_rag.train.bank import Bank, pooled_bank
 from acre_rag.train.batches import QuestionBatch, QuestionSteps, StepShape
 from acre_rag.train.calibrate import fit_weights, gold_attention
@@ -55,6 +56,53 @@ def calibrated_weights(
 
 
 @torch.no_grad()
+def fitted_mass(
+    setup: Setup,
+    questions: QuestionSteps,
+    selection: Tensor,
+    *,
+    share: float,
+    batches: int,
+    landmarks: bool,
+) -> float:
+    """Find the mass that `refill_tokens="auto"` must reach to have the gold of most questions.
+
+    Args:
+        setup: Model and adapter.
+        questions: What to fit on; questions that were trained on will do.
+        selection: Weights of the heads, (layers, q_heads, question groups).
+        share: Questions whose gold intervals are to be refilled, as a share of those that have
+            any of their own.
+        batches: Batches to draw.
+        landmarks: Read with landmarks, or in the training-free mode.
+
+    Raises:
+        DocumentError: No question has gold intervals of its own.
+    """
+    found = []
+    for step in range(batches):
+        batch = questions[step].to(setup.local.device)
+        scores = _scores(setup, batch, bank_of(setup, batch, landmarks=landmarks), selection)
+        told = batch.exact & (batch.gold > 0).any(dim=1)
+        found.append(mass_before(scores[told], batch.gold[told] > 0).cpu())
+    masses = torch.cat(found)
+    if not len(masses):
+        raise DocumentError(
+            "no question has an answer whose place is known; expected some: give a pack of "
+            "questions whose answers stand in the text"
+        )
+    # None is reached by what comes before alone: the next interval is always taken.
+    return min(max(float(masses.quantile(share)), 1e-6), 1.0)
+
+
+def _scores(setup: Setup, batch: QuestionBatch, bank: Bank, selection: Tensor) -> Tensor:
+    queries, keys = setup.trainer.landmark_queries(bank, batch)
+    groups = batch.groups[:, :, : queries[0].shape[2]]
+    scaling = setup.trainer.twin.shape.scaling
+    return batch_scores(queries, keys, groups, selection.to(batch.gold.device), scaling)
+
+
+@torch.no_grad()
 def measured(
     setup: Setup,
     pack: QuestionPack,
@@ -81,10 +129,7 @@ def measured(
     for own in probe_batches(pack, setup.settings, settings):
         batch = own.batch.to(device)
         bank = bank_of(setup, batch, landmarks=settings.landmarks)
-        queries, keys = trainer.landmark_queries(bank, batch)
-        groups = batch.groups[:, :, : queries[0].shape[2]]
-        scaling = trainer.twin.shape.scaling
-        scores = batch_scores(queries, keys, groups, selection.to(device), scaling)
+        scores = _scores(setup, batch, bank, selection)
         wanted += [gold[asked.index] for asked in own.questions]
         for budget in settings.budgets:
             chosen = choose(scores, budget, interval)

@@ -1,6 +1,6 @@
 """Everything a training command starts from: model, prompt, adapter, trainer."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -53,10 +53,23 @@ class Setup:
     settings: BatchSettings = field(repr=False)
 
     def save(
-        self, directory: Path, selection: torch.Tensor | None, notes: dict[str, object]
+        self,
+        directory: Path,
+        selection: torch.Tensor | None,
+        notes: dict[str, object],
+        *,
+        refill_mass: float | None = None,
     ) -> None:
-        """Save the adapter as it is now, in bfloat16."""
+        """Save the adapter as it is now, in bfloat16.
+
+        Args:
+            directory: Where to; made where it is missing.
+            selection: Weights of the heads in place of the trained ones.
+            notes: What else is worth keeping.
+            refill_mass: Share of the score that `auto` is to reach, where it was fitted.
+        """
         adapter = self.trainable.finished(selection, torch.bfloat16)
+        adapter = replace(adapter, refill_mass=refill_mass)
         save_adapter(adapter, directory, AdapterCard(base_model=self.local.name, notes=notes))
 
 

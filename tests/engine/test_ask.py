@@ -1,6 +1,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from acre_rag.config import ACREConfig
 from acre_rag.engine import ACREEngine
 from acre_rag.engine import stream as streams
 from acre_rag.errors import AdapterError, BudgetError, ConfigError, DocumentNotFoundError
+from acre_rag.model.landmarks import LandmarkAdapter
+from acre_rag.refill.mass import LEAST_AUTO
 from acre_rag.request import Request
 from acre_rag.text.document import Document
 from tests.conftest import FindLocal, MakeEngine
@@ -196,6 +199,24 @@ def test_a_budget_beyond_the_document_is_the_whole_document(
     answer = engine.ask(QUESTION, ["cat"], 10 * CONTEXT, NEW)
 
     assert answer.usage.refilled_tokens == _tokens(engine, CAT)
+
+
+def test_auto_refills_as_many_tokens_as_the_scores_ask_for(
+    make_engine: MakeEngine, adapter: LandmarkAdapter
+) -> None:
+    used = []
+    for mass in (0.05, 0.9, 1.0):
+        engine = make_engine(adapter=replace(adapter, refill_mass=mass))
+        engine.ingest(ALL)
+        answer = engine.ask(QUESTION, refill_tokens="auto", max_new_tokens=NEW)
+        strips = engine.retrieve(QUESTION, refill_tokens="auto").refill_map.strips
+        reached = sum(strip.scores[i] for strip in strips for i in strip.chosen)
+        used.append(answer.usage.refilled_tokens)
+        assert reached >= mass - 1e-3 or used[-1] >= 256
+
+    assert LEAST_AUTO - INTERVAL < used[0] <= LEAST_AUTO
+    assert used == sorted(used)
+    assert used[0] < used[2]
 
 
 def test_without_landmarks_a_budget_of_less_than_an_interval_is_refused(

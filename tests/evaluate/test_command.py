@@ -58,6 +58,41 @@ def test_results_rows_and_picture_are_written(dataset: Path, model: Path, tmp_pa
     assert all(name in result.stdout for name in names)
 
 
+def test_a_budget_that_methods_find_themselves_stands_beside_the_numbers(
+    dataset: Path, model: Path, tmp_path: Path
+) -> None:
+    out, picture = tmp_path / "out.json", tmp_path / "out.png"
+
+    result = _eval(
+        *(dataset, model, "--adapter", str(model / "adapter"), "--timed", "0"),
+        *("--methods", "acre,acre-training-free,oracle,landmarks-only,full,rag-bm25"),
+        *("--budget", "auto", "--budget", "96", "--json", str(out), "--picture", str(picture)),
+    )
+
+    assert result.exit_code == 0, result.output
+    budgets = json.loads(out.read_text(encoding="utf-8"))["budgets"]
+    assert set(budgets["96"]) == {
+        *("acre", "acre-training-free", "oracle", "landmarks-only", "full", "rag-bm25")
+    }
+    assert set(budgets["auto"]) == {"acre", "acre-training-free"}
+    assert all(own["refilled_tokens"] >= 64 for own in budgets["auto"].values())
+
+
+def test_a_budget_alone_that_methods_find_themselves_leaves_the_others_out(
+    dataset: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+
+    result = _eval(
+        *(dataset, model, "--methods", "acre-training-free,full,rag-bm25", "--budget", "auto"),
+        *("--json", str(out)),
+    )
+
+    assert result.exit_code == 0, result.output
+    methods = json.loads(out.read_text(encoding="utf-8"))["methods"]
+    assert set(methods) == {"acre-training-free", "full"}
+
+
 def test_without_an_adapter_what_needs_one_is_left_out(
     dataset: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -81,6 +116,7 @@ def test_without_an_adapter_what_needs_one_is_left_out(
         (("--methods", "bm42"), "expected one of"),
         (("--methods", "full", "--json", "/proc/none/out.json"), "cannot be written"),
         (("--methods", "rag-bm25", "--budget", "8"), "chunk"),
+        (("--methods", "rag-bm25", "--budget", "auto"), "budget"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
