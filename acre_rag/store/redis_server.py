@@ -38,7 +38,6 @@ _REMEDIES: Mapping[type[Exception], tuple[str, str]] = MappingProxyType(
         ReadOnlyError: ("a server that can be written", "name the primary"),
         NoPermissionError: ("permission to do so", "change the ACL of this user"),
         AuthenticationError: ("a valid user and password", "correct them in the URL"),
-        MovedError: ("a server of its own", "name the cluster with redis+cluster://"),
         OSError: ("a server that answers", "start it, or correct the URL"),
         ConnectionLostError: ("a server that answers", "start it, or correct the URL"),
         ClusterError: ("a cluster that answers", "start its servers, or correct the URL"),
@@ -192,10 +191,11 @@ class RedisServer:
                 self._made.connection_pool.disconnect()
 
     def _explained(self, action: str, error: Exception) -> StoreError:
-        expected, remedy = next(
-            (words for kind, words in _REMEDIES.items() if isinstance(error, kind)),
-            ("success", "look at the server's log"),
-        )
+        other = ("success", "look at the server's log")
+        if isinstance(error, MovedError) or str(error).startswith("MOVED"):  # before version 6
+            other = ("a server of its own", "name the cluster, with redis+cluster://")
+        kinds = (words for kind, words in _REMEDIES.items() if isinstance(error, kind))
+        expected, remedy = next(kinds, other)
         return StoreError(
             f"cannot {action} in {self._url}: found {error}; expected {expected}: {remedy}"
         )

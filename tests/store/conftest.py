@@ -4,8 +4,8 @@ import pytest
 from redis import Redis
 
 from acre_rag.store import CacheStore
-from tests.store.places import DirectoryPlace, Place, RedisPlace
-from tests.store.servers import Server, running
+from tests.store.places import DirectoryPlace, Place, RedisPlace, cluster_client
+from tests.store.servers import Server, running, running_cluster
 
 
 def _directory(request: pytest.FixtureRequest) -> Place:
@@ -16,9 +16,18 @@ def _redis(request: pytest.FixtureRequest) -> Place:
     return RedisPlace(request.getfixturevalue("redis_server").url)
 
 
+def _redis_cluster(request: pytest.FixtureRequest) -> Place:
+    servers: list[Server] = request.getfixturevalue("shared_redis_cluster")
+    for server in servers:
+        with Redis(port=server.port) as client:
+            client.flushall()
+    return RedisPlace(f"redis+cluster://127.0.0.1:{servers[0].port}")
+
+
 PLACES = [
     pytest.param(_directory, id="directory"),
     pytest.param(_redis, id="redis", marks=pytest.mark.redis),
+    pytest.param(_redis_cluster, id="redis-cluster", marks=[pytest.mark.redis, pytest.mark.slow]),
 ]
 
 
@@ -26,6 +35,14 @@ PLACES = [
 def shared_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(tmp_path_factory.mktemp("redis"), "--maxmemory", "512mb") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def shared_redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers
+        cluster_client(f"redis://127.0.0.1:{servers[0].port}").close()
+        cluster_client.cache_clear()
 
 
 @pytest.fixture

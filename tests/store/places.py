@@ -1,9 +1,11 @@
 """Places to keep caches, one class for each kind of store."""
 
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from redis import Redis
+from redis import Redis, RedisCluster
 
 from acre_rag.store import CacheStore, DirectoryStore
 from acre_rag.store.redis import RedisStore
@@ -60,7 +62,7 @@ class DirectoryPlace:
 
 
 class RedisPlace:
-    """A namespace of a Redis server."""
+    """A namespace of a Redis server, or of a cluster."""
 
     def __init__(self, url: str, namespace: str = "acre") -> None:
         self.url = url
@@ -70,25 +72,36 @@ class RedisPlace:
         return RedisStore(self.url, namespace=self.namespace, lock_seconds=lock_seconds)
 
     def values(self) -> list[str]:
-        with Redis.from_url(self.url) as client:
-            keys = [key.decode() for key in client.keys(f"{self.namespace}:{{*")]
+        with self._client() as client:
+            keys = [key.decode() for key in client.scan_iter(f"{self.namespace}:{{*")]
         return sorted(key for key in keys if not key.endswith((":lock", ":names", ":state")))
 
     def take(self, value: str) -> bytes:
-        with Redis.from_url(self.url) as client:
+        with self._client() as client:
             data = client.get(value)
         assert isinstance(data, bytes)
         return data
 
     def put(self, value: str, data: bytes) -> None:
-        with Redis.from_url(self.url) as client:
+        with self._client() as client:
             client.set(value, data)
 
     def remove(self, value: str) -> None:
-        with Redis.from_url(self.url) as client:
+        with self._client() as client:
             client.delete(value)
 
     def release(self) -> None:
-        with Redis.from_url(self.url) as client:
-            for key in client.keys("*:lock"):
+        with self._client() as client:
+            for key in client.scan_iter(f"{self.namespace}:*:lock"):
                 client.delete(key)
+
+    def _client(self) -> AbstractContextManager[Redis | RedisCluster]:
+        if "cluster" in self.url:
+            return nullcontext(cluster_client(self.url.replace("+cluster", "")))
+        return Redis.from_url(self.url)
+
+
+@cache
+def cluster_client(url: str) -> RedisCluster:
+    """Make one client for each cluster: it asks a lot before it is ready."""
+    return RedisCluster.from_url(url)

@@ -1,17 +1,17 @@
-"""A real Redis server of our own, on a free port and in its own directory."""
+"""Real Redis servers of our own, on free ports and in directories of their own."""
 
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError
+from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as ConnectionLostError
 from redis.retry import Retry
 
@@ -22,13 +22,30 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def found_binary() -> str:
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("no redis-server on this machine: apt-get install redis-server")
+    return binary
+
+
+def eventually(holds: Callable[[], object], seconds: float = 30) -> None:
+    """Wait until something holds; an error of the client counts as not yet."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(RedisError):
+            if holds():
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 class Server:
     """One redis-server process that can be stopped, killed and started again."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        binary = shutil.which("redis-server")
-        if binary is None:
-            pytest.skip("no redis-server on this machine: apt-get install redis-server")
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.socket = folder / "redis.sock"
@@ -42,7 +59,11 @@ class Server:
             "appendonly": "no",
             "repl-diskless-sync-delay": "0",
         }
-        self._command = [binary, *(w for k, v in settings.items() for w in (f"--{k}", v)), *options]
+        self._command = [
+            found_binary(),
+            *(w for k, v in settings.items() for w in (f"--{k}", v)),
+            *options,
+        ]
         self._log = folder / "redis.log"
 
     def start(self) -> None:
@@ -76,3 +97,72 @@ def running(folder: Path, *options: str) -> Iterator[Server]:
         yield server
     finally:
         server.kill()
+
+
+@contextmanager
+def running_cluster(folder: Path) -> Iterator[list[Server]]:
+    """Three primaries, a third of the slots each."""
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(
+                running(
+                    folder / str(number),
+                    *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
+                    *("--cluster-node-timeout", "2000", "--maxmemory", "512mb"),
+                )
+            )
+            for number in range(3)
+        ]
+        clients = [stack.enter_context(Redis(port=server.port)) for server in servers]
+        bounds = (0, 5461, 10923, 16384)
+        for number, client in enumerate(clients):
+            client.execute_command(
+                "CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1
+            )
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for server in servers[1:]:
+            bus = Redis(port=server.port).config_get("cluster-port")["cluster-port"]
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
+        for client in clients:
+            eventually(lambda c=client: b"cluster_state:ok" in _cluster_info(c))
+            eventually(lambda c=client: b"cluster_known_nodes:3" in _cluster_info(c))
+        yield servers
+
+
+def _cluster_info(client: Redis) -> bytes:
+    connection = client.connection_pool.make_connection()
+    connection.send_command("CLUSTER", "INFO")
+    info = connection.read_response()
+    connection.disconnect()
+    return bytes(info)
+
+
+@contextmanager
+def running_sentinel(folder: Path, primary: Server, *lines: str) -> Iterator[int]:
+    """One Sentinel, which is quick to give a primary up; on which port?"""
+    port = free_port()
+    folder.mkdir(exist_ok=True)
+    (folder / "sentinel.conf").write_text(
+        "\n".join(
+            (
+                f"port {port}",
+                "bind 127.0.0.1",
+                f"dir {folder}",
+                f"sentinel monitor caches 127.0.0.1 {primary.port} 1",
+                "sentinel down-after-milliseconds caches 400",
+                "sentinel failover-timeout caches 3000",
+                *lines,
+            )
+        )
+    )
+    with (folder / "sentinel.log").open("ab") as log:
+        process = subprocess.Popen(
+            [found_binary(), str(folder / "sentinel.conf"), "--sentinel"], stdout=log, stderr=log
+        )
+    try:
+        with Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
+            eventually(client.ping)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
