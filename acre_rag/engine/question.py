@@ -13,7 +13,14 @@ from acre_rag.engine.sources import find_sources
 from acre_rag.errors import BudgetError
 from acre_rag.model.prompt import QuestionRows
 from acre_rag.model.reader import DocumentReader
-from acre_rag.refill import Selection, choose, mixture_scores, published_scores, splice
+from acre_rag.refill import (
+    Selection,
+    choose,
+    mixture_scores,
+    published_scores,
+    splice,
+    weighted_layers,
+)
 from acre_rag.refill_map import DocumentStrip, RefillMap
 from acre_rag.request import Request
 
@@ -258,13 +265,20 @@ class Questioner:
 
     def _score(self, segments: Sequence[Segment], rows: QuestionRows) -> torch.Tensor:
         landmarks = [segment.landmarks for segment in segments]
-        queries = self._reader.queries(rows, landmarks)
         keys = [block.keys for block in landmarks]
-        scaling = self._reader.twin.shape.scaling
-        weights = self._reader.selection
+        shape, weights = self._reader.twin.shape, self._reader.selection
         if weights is None or self._reader.config.selection == "published":
-            return published_scores(queries, keys, scaling)
-        return mixture_scores(queries, keys, groups=rows.groups, weights=weights, scaling=scaling)
+            queries = self._reader.queries(rows, landmarks, [shape.layers - 1])
+            return published_scores(queries, keys, shape.scaling)
+        layers = weighted_layers(weights)
+        return mixture_scores(
+            self._reader.queries(rows, landmarks, layers),
+            keys,
+            groups=rows.groups,
+            weights=weights,
+            scaling=shape.scaling,
+            layers=layers,
+        )
 
 
 def _segments(documents: Sequence[RecalledDocument]) -> tuple[Segment, ...]:

@@ -22,8 +22,11 @@ def question_queries(
     prefix: KVBlock,
     segments: Sequence[KVBlock],
     context_tokens: int,
+    layers: Sequence[int] | None = None,
 ) -> list[Tensor]:
     """Read a question beside landmarks and keep its queries.
+
+    The pass ends with the last layer whose queries are wanted.
 
     Args:
         twin: Reader of the model's weights.
@@ -31,30 +34,43 @@ def question_queries(
         prefix: Keys and values of the prompt before the documents, not rotated.
         segments: Landmarks of each segment, not rotated.
         context_tokens: Longest sequence the model may see.
+        layers: Layers whose queries are wanted, rising; `None` for all.
 
     Returns:
         For each segment, the question's queries beside it, not rotated,
-        (layers, q_heads, rows, head_dim).
+        (layers wanted, q_heads, rows, head_dim).
     """
+    if layers is not None:
+        depth = layers[-1] + 1
+        twin = twin.first_layers(depth)
+        prefix = _first_layers(prefix, depth)
+        segments = [_first_layers(segment, depth) for segment in segments]
     landmarks = sum(segment.tokens for segment in segments)
     if prefix.tokens + landmarks + len(ids) <= context_tokens:
         memory = KVBlock.concatenate([prefix, *segments])
-        return [_queries(twin, ids, [memory])[:, 0]] * len(segments)
+        return [_queries(twin, ids, [memory], layers)[:, 0]] * len(segments)
     found: list[Tensor] = []
     for start in range(0, len(segments), _SEGMENTS_AT_ONCE):
         batch = segments[start : start + _SEGMENTS_AT_ONCE]
         memories = [KVBlock.concatenate([prefix, segment]) for segment in batch]
-        found.extend(_queries(twin, ids, memories).unbind(1))
+        found.extend(_queries(twin, ids, memories, layers).unbind(1))
     return found
 
 
-def _queries(twin: ReadingTwin, ids: Tensor, memories: Sequence[KVBlock]) -> Tensor:
+def _first_layers(block: KVBlock, layers: int) -> KVBlock:
+    return KVBlock(block.keys[:layers], block.values[:layers])
+
+
+def _queries(
+    twin: ReadingTwin, ids: Tensor, memories: Sequence[KVBlock], layers: Sequence[int] | None
+) -> Tensor:
     """Read ids beside each memory: queries (layers, memories, q_heads, rows, head_dim)."""
     rows = twin.embed(ids[None]).expand(len(memories), -1, -1)
     queries = twin.read(rows, memory=_batch(twin, memories), keep_queries=True).queries
     if queries is None:
         raise ValueError("the pass kept no queries; expected keep_queries to be honoured")
-    return queries
+    # A copy of few layers lets go of all others, which many segments could not all keep.
+    return queries if layers is None else queries[list(layers)]
 
 
 def _batch(twin: ReadingTwin, memories: Sequence[KVBlock]) -> Memory:

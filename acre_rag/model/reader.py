@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +124,9 @@ class DocumentReader:
                 return
             yield step
 
-    def queries(self, rows: QuestionRows, segments: list[KVBlock]) -> list[Tensor]:
+    def queries(
+        self, rows: QuestionRows, segments: list[KVBlock], layers: Sequence[int] | None = None
+    ) -> list[Tensor]:
         """Run a question over landmarks; see `acre_rag.model.question.question_queries`."""
         with self.local.lock, torch.inference_mode():
             return question_queries(
@@ -133,6 +135,7 @@ class DocumentReader:
                 prefix=self.prefix,
                 segments=segments,
                 context_tokens=self.context_tokens,
+                layers=layers,
             )
 
     def computed(self, *blocks: StoredBlock) -> KVBlock:

@@ -107,6 +107,21 @@ class ReadingTwin:
             adapter.check(self.shape)
             install_landmarks(self._attention, adapter)
 
+    def first_layers(self, layers: int) -> "ReadingTwin":
+        """Make a twin that reads with the first layers alone, where nothing later is of use.
+
+        It shares all modules with this one. The states that it ends with mean nothing.
+        """
+        short = copy.copy(self)
+        shared = {id(child): child for child in self.decoder.children()}
+        kept = self.decoder.layers[:layers]  # type: ignore[index]  # a list of modules
+        config = self.decoder.config
+        short.decoder = copy.deepcopy(
+            self.decoder, {**shared, id(self.decoder.layers): kept, id(config): config}
+        )
+        short._attention = self._attention[:layers]
+        return short
+
     def embed(self, ids: Tensor) -> Tensor:
         """Look up embeddings: ids (batch, rows) to (batch, rows, hidden)."""
         embedded: Tensor = self._embed(ids)

@@ -2,7 +2,7 @@
 
 from acre_rag.refill.choice import Selection, choose
 from acre_rag.refill.mass import mass_before
-from acre_rag.refill.scoring import mixture_scores, published_scores
+from acre_rag.refill.scoring import mixture_scores, published_scores, weighted_layers
 from acre_rag.refill.splice import splice
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "mixture_scores",
     "published_scores",
     "splice",
+    "weighted_layers",
 ]

@@ -50,6 +50,7 @@ def mixture_scores(
     groups: Sequence[range],
     weights: Tensor,
     scaling: float,
+    layers: Sequence[int] | None = None,
 ) -> Tensor:
     """Score landmarks by a weighted mixture of heads; the scores of a question add up to 1.
 
@@ -58,19 +59,25 @@ def mixture_scores(
 
     Args:
         queries: For each segment, not rotated, (layers, q_heads, rows, head_dim).
-        landmark_keys: For each segment, not rotated, (layers, kv_heads, landmarks, head_dim).
+        landmark_keys: For each segment, not rotated, (layers, kv_heads, landmarks, head_dim),
+            of all layers.
         groups: Rows of each question group; a head's attention is averaged over them.
         weights: (layers, q_heads, groups), at least 0, adding up to 1.
         scaling: Factor on the logits.
+        layers: Layers that the queries are of, rising, all that have weight among them; `None`
+            where they are of all layers.
 
     Returns:
         Score of each landmark, float32, (landmarks of all segments,).
     """
+    places = {layer: place for place, layer in enumerate(layers or range(len(weights)))}
     landmarks = sum(keys.shape[2] for keys in landmark_keys)
     scores = torch.zeros(landmarks, device=landmark_keys[0].device)
-    for layer in weights.sum(dim=(1, 2)).nonzero().flatten().tolist():
+    for layer in weighted_layers(weights):
         attention = attention_over_landmarks(
-            [asked[layer] for asked in queries], [keys[layer] for keys in landmark_keys], scaling
+            [asked[places[layer]] for asked in queries],
+            [keys[layer] for keys in landmark_keys],
+            scaling,
         )
         for index, group in enumerate(groups):
             if not group:  # a prompt may end with the question
@@ -78,6 +85,12 @@ def mixture_scores(
             paid = attention[:, group.start : group.stop].mean(dim=1)
             scores += weights[layer, :, index].to(paid) @ paid
     return scores
+
+
+def weighted_layers(weights: Tensor) -> list[int]:
+    """List the layers that a mixture looks at, rising: weights (layers, q_heads, groups)."""
+    layers: list[int] = weights.sum(dim=(1, 2)).nonzero().flatten().tolist()
+    return layers
 
 
 def published_scores(

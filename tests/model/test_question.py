@@ -7,6 +7,8 @@ from acre_rag.model.landmarks import LandmarkAdapter
 from acre_rag.model.local import LocalModel
 from acre_rag.model.question import question_queries
 from acre_rag.model.reading import Memory, ReadingTwin
+from tests.conftest import FindLocal
+from tests.tiny import KV_HEADS, LAYERS
 
 IDS = torch.tensor([5, 19, 120, 33])
 NO_ROOM = 1  # asks for the coarse pass
@@ -78,3 +80,41 @@ def test_memory_of_many_segments_is_bounded(
     question_queries(twin, IDS, prefix=_block(5, rng), segments=segments, context_tokens=NO_ROOM)
 
     assert batches == [questions._SEGMENTS_AT_ONCE] * 2 + [1]
+
+
+@pytest.mark.parametrize("room", [NO_ROOM, 640], ids=["apart", "together"])
+@pytest.mark.parametrize("layers", [[0], [1], [0, 1], [2], [0, 2]])
+@torch.inference_mode()
+def test_queries_of_some_layers_are_those_of_a_whole_pass_to_the_bit(
+    find_local: FindLocal, family: str, rng: torch.Generator, room: int, layers: list[int]
+) -> None:
+    local = find_local(family, torch.float32)
+    twin = ReadingTwin(local.model, None)
+    shape = (LAYERS, KV_HEADS, 3, twin.shape.head_dim)
+    prefix, *segments = (
+        KVBlock(torch.randn(shape, generator=rng), torch.randn(shape, generator=rng))
+        for _ in range(3)
+    )
+
+    def ask(layers: list[int] | None) -> list[torch.Tensor]:
+        return question_queries(
+            twin, IDS, prefix=prefix, segments=segments, context_tokens=room, layers=layers
+        )
+
+    for few, whole in zip(ask(layers), ask(None), strict=True):
+        assert torch.equal(few, whole[layers])
+
+
+@torch.inference_mode()
+def test_layers_behind_the_last_one_that_is_wanted_are_not_run(
+    twin: ReadingTwin, rng: torch.Generator
+) -> None:
+    run: list[int] = []
+    for number, layer in enumerate(twin.decoder.layers):
+        layer.register_forward_pre_hook(lambda *_, number=number: run.append(number))
+
+    question_queries(
+        twin, IDS, prefix=_block(5, rng), segments=[_block(4, rng)], context_tokens=640, layers=[1]
+    )
+
+    assert run == [0, 1]

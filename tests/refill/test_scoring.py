@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from acre_rag.refill import mixture_scores, published_scores
+from acre_rag.refill import mixture_scores, published_scores, weighted_layers
 from acre_rag.refill.scoring import attention_over_landmarks
 from tests.reference import choice
 
@@ -88,3 +88,21 @@ def test_queries_that_do_not_fit_the_keys_are_refused(q_heads: int, size: int) -
         attention_over_landmarks(
             [torch.zeros(q_heads, ROWS, size)], [torch.zeros(2, 3, HEAD_DIM)], SCALING
         )
+
+
+def test_queries_of_the_weighted_layers_alone_give_the_same_scores(rng: torch.Generator) -> None:
+    sizes = (3, 4)
+    queries = [torch.randn(5, 4, ROWS, HEAD_DIM, generator=rng) for _ in sizes]
+    keys = [torch.randn(5, 2, size, HEAD_DIM, generator=rng) for size in sizes]
+    weights = torch.rand(5, 4, len(GROUPS), generator=rng)
+    weights[[0, 2, 4]] = 0
+
+    layers = weighted_layers(weights)
+    few = mixture_scores(
+        [asked[layers] for asked in queries], keys,
+        groups=GROUPS, weights=weights, scaling=SCALING, layers=layers,
+    )  # fmt: skip
+
+    assert layers == [1, 3]
+    whole = mixture_scores(queries, keys, groups=GROUPS, weights=weights, scaling=SCALING)
+    assert torch.equal(few, whole)
