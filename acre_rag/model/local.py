@@ -1,8 +1,10 @@
 """A local model and its tokenizer, loaded once."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -16,6 +18,9 @@ from transformers.utils import logging
 
 from acre_rag.errors import ModelError
 from acre_rag.model.demo import DEMO_MODEL, demo_model_directory
+from acre_rag.model.location import check_hub, check_name, first_line, is_cached
+
+_UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,29 +66,60 @@ class LocalModel:
             ModelError: There is no such model, or it cannot be loaded.
         """
         source = fspath(name) if name is not None else DEMO_MODEL
-        path = str(demo_model_directory()) if source == DEMO_MODEL else source
+        if source != DEMO_MODEL:
+            check_name(source)
         target = device or ("cuda" if torch.cuda.is_available() else "cpu")
         _check_device(target)
-        number_type = _dtype(dtype, target)
+        settings = {"dtype": _dtype(dtype, target), "device_map": device_map}
         progress = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                path, dtype=number_type, device_map=device_map
-            )
-        except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-            first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise ModelError(
-                f"model {source!r} cannot be loaded ({first_line}); expected the name of a "
-                "Hugging Face model or a directory that holds one: check the name or the path"
-            ) from error
+            tokenizer, model = _find(source, settings)
         finally:
             if progress:
                 logging.enable_progress_bar()
         if device_map is None:
             model.to(target)  # type: ignore[arg-type]  # its wrapper hides the module's own types
         return LocalModel(model=model.eval(), tokenizer=tokenizer, name=source)
+
+
+def _find(
+    source: str, settings: Mapping[str, object]
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Read a model from where it is nearest: a directory, the hub's cache, the hub."""
+    if source == DEMO_MODEL:
+        return _read(str(demo_model_directory()), settings, local_only=True)
+    if Path(source).is_dir():
+        return _read(source, settings, local_only=True)
+    if is_cached(source):
+        try:
+            return _read(source, settings, local_only=True)
+        except ModelError:
+            pass  # the cache may hold a part of it
+    check_hub(source)
+    return _read(source, settings, local_only=False)
+
+
+def _read(
+    path: str, settings: Mapping[str, object], *, local_only: bool
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    # Code that comes with a model would run as ours; it is neither run nor asked about.
+    where = {"local_files_only": local_only, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **where)
+    except _UNREADABLE as error:
+        raise ModelError(
+            f"the tokenizer of model {path!r} cannot be loaded ({first_line(error)}); expected one "
+            "that comes as tokenizer.json: add that file, or name another model"
+        ) from error
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, **where, **settings)
+    except _UNREADABLE as error:
+        raise ModelError(
+            f"model {path!r} cannot be loaded ({first_line(error)}); expected a language model of "
+            "a family that transformers knows, its files whole: fetch it again, or name another"
+        ) from error
+    return tokenizer, model
 
 
 def _check_device(name: str) -> None:
