@@ -74,11 +74,12 @@ def test_an_empty_question(acre: Acre) -> None:
     ("option", "remedy"),
     [
         ("--refill-tokens", "expected refill_tokens from 0 to"),
-        ("--max-new-tokens", "lower max_new_tokens"),
+        ("--max-new-tokens", "max_new_tokens is 5000; prefix and question leave"),
     ],
 )
-def test_a_budget_that_cannot_fit(acre: Acre, option: str, remedy: str) -> None:
-    acre("ingest", "ferry.txt")
+def test_a_budget_that_cannot_fit(acre: Acre, folder: Path, option: str, remedy: str) -> None:
+    (folder / "long.txt").write_text(TEXT * 10)
+    acre("ingest", "long.txt")
 
     check(acre("ask", "When?", option, "5000"), 1, remedy)
 
@@ -102,7 +103,9 @@ def test_an_option_that_cannot_be_meant(acre: Acre, option: str, value: str) -> 
 
 
 def test_an_unknown_model(acre: Acre) -> None:
-    check(acre("ingest", "ferry.txt", "--model", "./no-such-model"), 1, "'./no-such-model' cannot")
+    result = acre("ingest", "ferry.txt", "--model", "./no-such-model")
+
+    check(result, 1, "found no directory './no-such-model'", "check the path")
 
 
 def test_an_unknown_adapter(acre: Acre) -> None:
