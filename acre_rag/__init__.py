@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from acre_rag.engine import ACREEngine, AnswerStream, AsyncText, Completion
     from acre_rag.errors import ACREError
     from acre_rag.model.local import LocalModel
+    from acre_rag.store.location import open_store
     from acre_rag.text.document import Document
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ __all__ = [
     "Retrieval",
     "Source",
     "StoredDocument",
+    "open_store",
 ]
 
 _HOMES = {
@@ -50,6 +52,7 @@ _HOMES = {
     "Retrieval": "acre_rag.answer",
     "Source": "acre_rag.answer",
     "StoredDocument": "acre_rag.answer",
+    "open_store": "acre_rag.store.location",
 }
 
 

@@ -8,7 +8,7 @@ import acre_rag
 NAMES = [
     "ACREConfig", "ACREEngine", "ACREError", "ACREIndex", "ACREQueryEngine", "Answer",
     "AnswerStream", "AsyncText", "Completion", "Document", "Ingested", "LocalModel", "Prompt",
-    "Retrieval", "Source", "StoredDocument",
+    "Retrieval", "Source", "StoredDocument", "open_store",
 ]  # fmt: skip
 
 

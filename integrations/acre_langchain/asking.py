@@ -1,16 +1,15 @@
 """One question to an engine: which documents, which settings, what comes back."""
 
-import threading
-from collections.abc import Generator, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
 
 from langchain_core.documents import Document
 
 from acre_langchain.candidates import Candidates
 from acre_langchain.documents import source_documents
-from acre_langchain.pieces import stripped, until_stop
-from acre_rag import ACREEngine, ACREError, AnswerStream
+from acre_langchain.pieces import spoken
+from acre_rag import ACREEngine, ACREError, AnswerStream, AsyncText
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,28 +32,14 @@ class Asked:
     """A question whose sources are known and whose answer is to be generated.
 
     Attributes:
-        engine: Answers it.
         stream: The answer's text, as it comes.
         documents: What was refilled, the best-scoring first.
-        prompt_tokens: Tokens before the documents and after them, up to the answer.
         encoded_tokens: Tokens run through the model to store what was not.
     """
 
-    engine: ACREEngine
     stream: AnswerStream
     documents: list[Document]
-    prompt_tokens: int
     encoded_tokens: int
-    _stopped: threading.Event = field(default_factory=threading.Event)
-
-    def pieces(self, stop: Sequence[str] = ()) -> Generator[str, None, None]:
-        """Give the text as it comes; closing this stops the model."""
-        with closing(stripped(until_stop(self._raw(), stop))) as pieces:
-            yield from pieces
-
-    def stop(self) -> None:
-        """Stop the model soon, from whichever thread; what was generated is the answer."""
-        self._stopped.set()
 
     def usage(self) -> dict[str, object]:
         """Sum up what the question cost and how long it took, once its text has ended."""
@@ -65,22 +50,6 @@ class Asked:
             "encoded_tokens": encoded,
             "seconds": asdict(answer.seconds),
         }
-
-    def cached_tokens(self) -> int:
-        """Count landmarks and refilled tokens, once the text has ended."""
-        usage = self.stream.answer.usage
-        return usage.landmarks + usage.refilled_tokens
-
-    def answer_tokens(self) -> int:
-        """Count the tokens of the answer's text, once that has ended."""
-        return len(self.engine.reader.frame.encode_with_offsets(self.stream.answer.text)[0])
-
-    def _raw(self) -> Generator[str, None, None]:
-        with self.stream as stream:
-            for piece in stream:
-                yield piece
-                if self._stopped.is_set():
-                    return
 
 
 def ask(engine: ACREEngine, question: str, candidates: Candidates, settings: AskSettings) -> Asked:
@@ -101,12 +70,71 @@ def ask(engine: ACREEngine, question: str, candidates: Candidates, settings: Ask
         settings.max_new_tokens,
         settings.instructions,
     )
-    reader = engine.reader
-    rows = reader.frame.question_rows(question, settings.instructions)
     return Asked(
-        engine=engine,
         stream=stream,
         documents=source_documents(stream.sources, candidates.metadata),
-        prompt_tokens=len(reader.frame.prefix_ids) + len(rows.ids),
         encoded_tokens=candidates.encoded_tokens,
     )
+
+
+class Asking:
+    """One question on its way: its cache is refilled first, its answer generated then.
+
+    With asyncio both are one piece of work, so that no more than one refilled cache is in memory.
+
+    Args:
+        engine: Answers.
+        ask: Asks it.
+        stop: Words that end the answer.
+    """
+
+    def __init__(self, engine: ACREEngine, ask: Callable[[], Asked], stop: Sequence[str]) -> None:
+        self.engine = engine
+        self._ask = ask
+        self._stop = stop
+        self._asked: Asked | None = None
+        self._text: AsyncText[Asked] | None = None
+
+    @property
+    def asked(self) -> Asked:
+        """What `begin` gave."""
+        if self._asked is None:
+            raise RuntimeError(
+                "the question was not asked yet; expected `begin` to be called first"
+            )
+        return self._asked
+
+    def begin(self) -> Asked:
+        """Refill the cache."""
+        self._asked = self._ask()
+        return self._asked
+
+    async def abegin(self) -> Asked:
+        """Refill the cache in the engine's worker, which goes on to answer."""
+
+        def start() -> tuple[Asked, Generator[str, None, None]]:
+            asked = self._ask()
+            return asked, spoken(asked.stream, self._stop)
+
+        self._text = self.engine.worker.begin(start)
+        self._asked = await self._text.head()
+        return self._asked
+
+    def pieces(self) -> Generator[str, None, None]:
+        """Give the answer as it comes; closing this stops the model."""
+        return spoken(self.asked.stream, self._stop)
+
+    async def apieces(self) -> AsyncGenerator[str, None]:
+        """Give the answer as the worker generates it; closing this stops the model."""
+        if self._text is None:
+            raise RuntimeError("the worker was given nothing; expected `abegin` to be called first")
+        async with aclosing(self._text.pieces()) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    def end(self) -> None:
+        """Stop the model, if it is still at it."""
+        if self._text is not None:
+            self._text.stop()
+        elif self._asked is not None:
+            self._asked.stream.close()

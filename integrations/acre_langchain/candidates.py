@@ -46,17 +46,23 @@ class Candidates:
 
 def candidates_in_scope(engine: ACREEngine, scope: Scope) -> Candidates:
     """Find the documents that a user has chosen."""
-    metadata = _stored_metadata(engine)
+    stored = {one.id: one.metadata for one in engine.documents(scope.documents)}
     if scope.documents is not None:
-        ids: list[str] | None = list(scope.documents)
+        ids: list[str] | None = list(scope.documents)  # one that is missing is named by the engine
     else:
-        own = [name for name in metadata if not name.startswith(CONTENT_PREFIX)]
+        own = [name for name in stored if not name.startswith(CONTENT_PREFIX)]
         # None keeps the engine's own words for an empty store.
-        ids = None if len(own) == len(metadata) else own
+        ids = None if len(own) == len(stored) else own
     if scope.filter is not None:
-        known = list(metadata) if ids is None else [name for name in ids if name in metadata]
-        ids = [name for name in known if _matches(metadata[name], scope.filter)]
-    return Candidates(documents=ids, metadata=metadata)
+        known = list(stored) if ids is None else [name for name in ids if name in stored]
+        ids = [name for name in known if _matches(stored[name], scope.filter)]
+    return Candidates(documents=ids, metadata=stored)
+
+
+def versions_in_scope(engine: ACREEngine, scope: Scope) -> list[tuple[str, str]]:
+    """Name the documents that a user has chosen, and what they hold, as they are stored now."""
+    ids = candidates_in_scope(engine, scope).documents
+    return [(one.id, one.version) for one in engine.documents(ids)]
 
 
 def candidates_of(engine: ACREEngine, found: Sequence[LangChainDocument]) -> Candidates:
@@ -65,7 +71,8 @@ def candidates_of(engine: ACREEngine, found: Sequence[LangChainDocument]) -> Can
     One stands for the engine's document that its `document_id` names, in its metadata, or its own
     id; else for its own text, which is found again by content. Blank ones are left out.
     """
-    metadata: dict[str, Metadata] = dict(_stored_metadata(engine))
+    names = [name for one in found for name in (*_names(one), content_id(one.page_content))]
+    metadata = {one.id: one.metadata for one in engine.documents(names)}
     ids: dict[str, None] = {}
     encoded = 0
     for one in found:
@@ -75,11 +82,17 @@ def candidates_of(engine: ACREEngine, found: Sequence[LangChainDocument]) -> Can
             if stored not in metadata:
                 # Passages that differ in metadata alone share this document: it has none.
                 document = Document(id=stored, text=one.page_content)
-                encoded += sum(done.encoded_tokens for done in engine.ingest([document]))
+                encoded += sum(done.encoded_tokens for done in engine.ingest(document))
             metadata[stored] = one.metadata
         if stored is not None:
             ids[stored] = None
     return Candidates(documents=list(ids), metadata=metadata, encoded_tokens=encoded)
+
+
+def drop_contents(engine: ACREEngine) -> int:
+    """Delete what was read for passages of other retrievers alone; how many were there?"""
+    names = [one.id for one in engine.documents() if one.id.startswith(CONTENT_PREFIX)]
+    return sum(engine.delete(name) for name in names)
 
 
 def content_id(text: str) -> str:
@@ -97,7 +110,3 @@ def _matches(metadata: Metadata, wanted: MetadataFilter) -> bool:
     if callable(wanted):
         return wanted(metadata)
     return all(name in metadata and metadata[name] == value for name, value in wanted.items())
-
-
-def _stored_metadata(engine: ACREEngine) -> dict[str, Metadata]:
-    return {document.id: document.metadata for document in engine.documents()}

@@ -1,25 +1,23 @@
 """`ACREAnswerChain`: a question in; documents, the answer's text and its costs out."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
-from langchain_core.runnables.utils import AddableDict
 from pydantic import ConfigDict, Field
 
-from acre_langchain.asking import Asked, AskSettings, ask
+from acre_langchain.asking import Asked, Asking, AskSettings, ask
 from acre_langchain.candidates import (
     MetadataFilter,
     Scope,
     candidates_in_scope,
     candidates_of,
 )
+from acre_langchain.output import ACREOutput, last_output, whole_output
 from acre_langchain.refilling import ACREAnswer, ACRERefill
 from acre_rag import ACREEngine, ACREError
-
-Ask = Callable[[str], Asked]
 
 
 class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
@@ -59,7 +57,7 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         **kwargs: Any,  # noqa: ANN401  # the base class has it
     ) -> dict[str, Any]:
         """Answer a question."""
-        return _whole(list(self.stream(input, config, **kwargs)))
+        return whole_output(list(self.stream(input, config, **kwargs)))
 
     async def ainvoke(
         self,
@@ -68,7 +66,7 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         **kwargs: Any,  # noqa: ANN401  # the base class has it
     ) -> dict[str, Any]:
         """Answer a question in the engine's worker."""
-        return _whole([part async for part in self.astream(input, config, **kwargs)])
+        return whole_output([part async for part in self.astream(input, config, **kwargs)])
 
     def stream(
         self,
@@ -120,14 +118,14 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
     ) -> Iterator[dict[str, Any]]:
         question = _joined(list(pieces))
         found = self.retriever.invoke(question, config) if self.retriever is not None else None
-        refill = ACRERefill(engine=self.engine, ask=self._asking(found))
-        yield AddableDict(context=refill.invoke(question, config))
+        asking = self._asking(question, found)
         try:
-            for chunk in ACREAnswer(asked=refill.asked).stream(question, config, stop=self.stop):
-                yield AddableDict(answer=str(chunk.text))
+            yield ACREOutput(context=ACRERefill(asking=asking).invoke(question, config))
+            for chunk in ACREAnswer(asking=asking).stream(question, config):
+                yield ACREOutput(answer=str(chunk.text))
         finally:
-            refill.asked.stream.close()
-        yield AddableDict(usage=refill.asked.usage())
+            asking.end()
+        yield last_output(asking.asked)
 
     async def _aanswer(
         self,
@@ -139,24 +137,23 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         found = None
         if self.retriever is not None:
             found = await self.retriever.ainvoke(question, config)
-        refill = ACRERefill(engine=self.engine, ask=self._asking(found))
-        yield AddableDict(context=await refill.ainvoke(question, config))
+        asking = self._asking(question, found)
         try:
-            answer = ACREAnswer(asked=refill.asked).astream(question, config, stop=self.stop)
-            async for chunk in answer:
-                yield AddableDict(answer=str(chunk.text))
+            yield ACREOutput(context=await ACRERefill(asking=asking).ainvoke(question, config))
+            async for chunk in ACREAnswer(asking=asking).astream(question, config):
+                yield ACREOutput(answer=str(chunk.text))
         finally:
-            refill.asked.stop()
-        yield AddableDict(usage=refill.asked.usage())
+            asking.end()
+        yield last_output(asking.asked)
 
-    def _asking(self, found: list[Document] | None) -> Ask:
+    def _asking(self, question: str, found: list[Document] | None) -> Asking:
         settings = AskSettings(
             refill_tokens=self.refill_tokens,
             max_new_tokens=self.max_new_tokens,
             instructions=self.instructions,
         )
 
-        def asking(question: str) -> Asked:
+        def ask_now() -> Asked:
             if found is not None:
                 candidates = candidates_of(self.engine, found)
             else:
@@ -164,16 +161,7 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
                 candidates = candidates_in_scope(self.engine, scope)
             return ask(self.engine, question, candidates, settings)
 
-        return asking
-
-
-def _whole(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Put the parts of a stream together."""
-    whole: dict[str, Any] = {}
-    for part in parts:
-        for name, value in part.items():
-            whole[name] = whole[name] + value if name in whole else value
-    return whole
+        return Asking(self.engine, ask_now, self.stop or [])
 
 
 def _joined(pieces: Sequence[object]) -> str:

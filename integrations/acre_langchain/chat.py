@@ -1,7 +1,7 @@
 """`ChatACRE`: an engine's model as one of the framework's chat models."""
 
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import Annotated, Any, Literal
 
 from langchain_core.callbacks import (
@@ -17,14 +17,12 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import ConfigDict, Field
 
-from acre_langchain.answer_key import answer_key
 from acre_langchain.asking import Asked, AskSettings, ask
-from acre_langchain.candidates import MetadataFilter, Scope, candidates_in_scope
-from acre_langchain.chunks import spoken_chunks
-from acre_langchain.generation import Completion, complete
+from acre_langchain.candidates import MetadataFilter, Scope, candidates_in_scope, versions_in_scope
+from acre_langchain.chunks import answer_end, completion_end, text_chunk
 from acre_langchain.messages import as_question, read_turns
-from acre_langchain.worker import worker_of
-from acre_rag import ACREEngine, ACREError
+from acre_langchain.pieces import spoken
+from acre_rag import ACREEngine, ACREError, Completion
 
 Choice = Sequence[str] | Literal["all"]
 
@@ -41,7 +39,7 @@ class ChatACRE(BaseChatModel):
         documents: Ids to ask, or `"all"` that are stored; without any, the model chats by itself.
         filter: Metadata that documents must have, or a function that tells from it.
         refill_tokens: Most raw tokens to refill; `None` leaves it to the engine.
-        max_tokens: Longest answer.
+        max_tokens: Longest answer; the engine speaks of it as `max_new_tokens`.
         stop: Words that end an answer.
         temperature: 0, as decoding is greedy.
     """
@@ -59,7 +57,7 @@ class ChatACRE(BaseChatModel):
     @property
     def model_name(self) -> str:
         """Name of the model that answers."""
-        return self.engine.reader.local.name
+        return self.engine.model_name
 
     def with_documents(
         self, documents: Choice = "all", *, filter: MetadataFilter | None = None
@@ -70,7 +68,7 @@ class ChatACRE(BaseChatModel):
             documents: Ids to ask, or `"all"` that are stored.
             filter: Metadata that documents must have, or a function that tells from it.
         """
-        return ChatACRE(**{**self.__dict__, "documents": documents, "filter": filter})
+        return type(self)(**{**self.__dict__, "documents": documents, "filter": filter})
 
     @property
     def _llm_type(self) -> str:
@@ -93,7 +91,9 @@ class ChatACRE(BaseChatModel):
     ) -> str:
         """Name all that an answer depends on, for the framework's caches of answers."""
         named = super()._get_llm_string(stop=stop, **kwargs)
-        return f"{named} {answer_key(self.engine, self._scope())}"
+        scope = self._scope()
+        stored = versions_in_scope(self.engine, scope) if scope is not None else None
+        return f"{named} {self.engine.fingerprint} {stored}"
 
     def _generate(
         self,
@@ -108,13 +108,14 @@ class ChatACRE(BaseChatModel):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002  # the base class tells it
         **kwargs: Any,  # noqa: ANN401  # settings of one call
     ) -> Iterator[ChatGenerationChunk]:
-        for chunk in self._chunks(messages, stop, kwargs.get("max_tokens")):
-            if run_manager:
-                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
+        said, pieces = self._begin(messages, stop, kwargs)
+        with closing(pieces):
+            for piece in pieces:
+                yield text_chunk(piece)
+        yield self._end(said)
 
     async def _agenerate(
         self,
@@ -129,41 +130,47 @@ class ChatACRE(BaseChatModel):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,  # noqa: ANN401  # settings of one call
     ) -> AsyncIterator[ChatGenerationChunk]:
-        chunks = worker_of(self.engine).stream(
-            lambda: self._chunks(messages, stop, kwargs.get("max_tokens"))
-        )
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                if run_manager:
-                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield chunk
+        text = self.engine.worker.begin(lambda: self._begin(messages, stop, kwargs))
+        said = await text.head()
+        async with aclosing(text.pieces()) as pieces:
+            async for piece in pieces:
+                yield text_chunk(piece)
+        yield self._end(said)
 
-    def _chunks(
-        self, messages: list[BaseMessage], stop: list[str] | None, max_tokens: int | None
-    ) -> Generator[ChatGenerationChunk, None, None]:
-        words = stop if stop is not None else self.stop or []
-        length = self.max_tokens if max_tokens is None else max_tokens
-        if length < 1:
-            raise ACREError(f"max_tokens is {length}; expected 1 or more: raise it")
-        spoken = self._begin(messages, length)
-        yield from spoken_chunks(spoken, words, self.model_name)
-
-    def _begin(self, messages: list[BaseMessage], max_new_tokens: int) -> Asked | Completion:
+    def _begin(
+        self, messages: list[BaseMessage], stop: list[str] | None, call: Mapping[str, Any]
+    ) -> tuple[Asked | Completion, Generator[str, None, None]]:
+        """Give what is said, and its text; `call` holds settings of this call alone."""
+        if call.get("temperature"):
+            raise ACREError(
+                f"temperature is {call['temperature']}; expected 0, as decoding is greedy: leave "
+                "it out"
+            )
+        asked_for = call.get("max_tokens")
+        length = self.max_tokens if asked_for is None else asked_for
         turns = read_turns(messages)
+        words = stop if stop is not None else self.stop or []
         scope = self._scope()
         if scope is None:
-            return complete(self.engine, turns, max_new_tokens)
-        asked = as_question(turns)
+            completion = self.engine.complete(turns, length)
+            return completion, spoken(completion, words)
+        conversation = as_question(turns)
         settings = AskSettings(
             refill_tokens=self.refill_tokens,
-            max_new_tokens=max_new_tokens,
-            instructions=asked.instructions,
+            max_new_tokens=length,
+            instructions=conversation.instructions,
         )
         candidates = candidates_in_scope(self.engine, scope)
-        return ask(self.engine, asked.question, candidates, settings)
+        asked = ask(self.engine, conversation.question, candidates, settings)
+        return asked, spoken(asked.stream, words)
+
+    def _end(self, said: Asked | Completion) -> ChatGenerationChunk:
+        if isinstance(said, Completion):
+            return completion_end(said, self.model_name)
+        return answer_end(said, self.model_name)
 
     def _scope(self) -> Scope | None:
         if not self.documents:

@@ -2,27 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage
 
 from acre_rag import ACREError
 
 Role = Literal["system", "user", "assistant"]
+Turn: TypeAlias = tuple[Role, str]
 _ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """What one side of a conversation said.
-
-    Attributes:
-        role: Who said it.
-        text: What they said.
-    """
-
-    role: Role
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +27,14 @@ class Conversation:
 
 
 def read_turns(messages: Sequence[BaseMessage]) -> list[Turn]:
-    """Read messages of plain text.
+    """Read messages of plain text, as an engine takes them.
 
     Raises:
         ACREError: There are none, or one is of a kind that a text model has no turn for.
     """
     if not messages:
         raise ACREError("the list of messages is empty; expected one or more: say something")
-    return [Turn(role=_role(message), text=_text(message)) for message in messages]
+    return [(_role(message), _text(message)) for message in messages]
 
 
 def as_question(turns: Sequence[Turn]) -> Conversation:
@@ -55,18 +43,18 @@ def as_question(turns: Sequence[Turn]) -> Conversation:
     Raises:
         ACREError: The last turn is the model's own.
     """
-    spoken = [turn for turn in turns if turn.role != "system"]
-    told = "\n".join(turn.text for turn in turns if turn.role == "system")
-    if not spoken:
+    told = "\n".join(text for role, text in turns if role == "system")
+    said = [turn for turn in turns if turn[0] != "system"]
+    if not said:
         return Conversation(question=told, instructions=None)
-    *earlier, last = spoken
-    if last.role != "user":
+    *earlier, (last_role, question) = said
+    if last_role != "user":
         raise ACREError(
             "the last message is the model's own; expected a question to the documents: end "
             "with a HumanMessage"
         )
-    history = "".join(f"{turn.role.capitalize()}: {turn.text}\n" for turn in earlier)
-    return Conversation(question=history + last.text, instructions=told or None)
+    history = "".join(f"{role.capitalize()}: {text}\n" for role, text in earlier)
+    return Conversation(question=history + question, instructions=told or None)
 
 
 def _role(message: BaseMessage) -> Role:

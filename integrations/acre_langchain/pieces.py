@@ -3,6 +3,14 @@
 from collections.abc import Generator, Sequence
 from contextlib import closing
 
+from acre_rag import AnswerStream, Completion
+
+
+def spoken(said: AnswerStream | Completion, stop: Sequence[str] = ()) -> Generator[str, None, None]:
+    """Give the text of what is said, as it comes; closing this stops the model."""
+    with said, closing(stripped(until_stop(_raw(said), stop))) as pieces:
+        yield from pieces
+
 
 def stripped(pieces: Generator[str, None, None]) -> Generator[str, None, None]:
     """Leave out white space at both ends of a text that comes in pieces."""
@@ -46,3 +54,7 @@ def _beginning(text: str, word: str) -> int:
     """Count the characters at the end of a text that a word begins with."""
     lengths = range(min(len(word) - 1, len(text)), 0, -1)
     return next((length for length in lengths if text.endswith(word[:length])), 0)
+
+
+def _raw(said: AnswerStream | Completion) -> Generator[str, None, None]:
+    yield from said

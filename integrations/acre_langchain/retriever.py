@@ -13,7 +13,6 @@ from pydantic import ConfigDict, Field
 
 from acre_langchain.candidates import MetadataFilter, Scope, candidates_in_scope
 from acre_langchain.documents import source_documents
-from acre_langchain.worker import worker_of
 from acre_rag import ACREEngine, ACREError
 
 
@@ -55,7 +54,7 @@ class ACRERetriever(BaseRetriever):
         run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002
         k: int | None = None,
     ) -> list[Document]:
-        return await worker_of(self.engine).run(lambda: self._find(query, k))
+        return await self.engine.worker.run(lambda: self._find(query, k))
 
     def _find(self, question: str, k: int | None) -> list[Document]:
         count = self.k if k is None else k

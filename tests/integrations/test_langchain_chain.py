@@ -18,7 +18,6 @@ from langchain_core.runnables import (
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from acre_langchain import ACREAnswerChain, ACRERetriever
-from acre_langchain.worker import worker_of
 from acre_rag import ACREEngine, ACREError
 from tests.integrations.conftest import DRYER, FERRY, decoding_threads
 
@@ -179,10 +178,6 @@ def test_every_passage_that_is_read_for_a_question_is_counted(engine: ACREEngine
     usage = ACREAnswerChain(engine=engine, retriever=found, max_new_tokens=2).invoke("?")["usage"]
 
     assert usage["encoded_tokens"] == usage["document_tokens"] > 0
-
-
-def test_adapters_over_one_engine_share_a_worker(engine: ACREEngine) -> None:
-    assert worker_of(engine) is worker_of(engine)
 
 
 def test_our_retriever_narrows_the_documents(engine: ACREEngine) -> None:

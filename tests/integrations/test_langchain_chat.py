@@ -64,9 +64,10 @@ def test_the_end_token_ends_it(
 
     answer = chat.invoke("Go on")
 
-    assert answer.text == local.tokenizer.decode(tokens[:end]).strip()
+    # A real end token is special, and no part of the text.
+    assert answer.text == local.tokenizer.decode(tokens[: end + 1]).strip()
     assert answer.usage_metadata is not None
-    assert answer.usage_metadata["output_tokens"] == end
+    assert answer.usage_metadata["output_tokens"] == end + 1
 
 
 def test_with_documents_it_answers_as_the_engine_does(engine: ACREEngine, reader: ChatACRE) -> None:
@@ -238,7 +239,7 @@ def test_bad_settings_are_refused(engine: ACREEngine) -> None:
             ChatACRE(engine=engine, **bad)
     with pytest.raises(ValueError, match="validation error"):
         ChatACRE(engine=engine).with_documents("ferry")  # type: ignore[arg-type]
-    with pytest.raises(ACREError, match="lower max_tokens"):
+    with pytest.raises(ACREError, match="lower max_new_tokens"):
         ChatACRE(engine=engine, max_tokens=5000).invoke("hi")
-    with pytest.raises(ACREError, match="max_tokens is 0; expected 1 or more"):
+    with pytest.raises(ACREError, match="max_new_tokens is 0; expected 1 or more"):
         ChatACRE(engine=engine).invoke("hi", max_tokens=0)
