@@ -1,4 +1,4 @@
-"""LangChain and LangGraph over refilled caches: retriever, index, answer chain, chat model, tool."""
+"""LangChain and LangGraph over refilled caches: retriever, index, chain, chat model, tool."""
 
 from acre_langchain.byte_store import ACREByteStore
 from acre_langchain.chain import ACREAnswerChain

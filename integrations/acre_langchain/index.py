@@ -39,7 +39,8 @@ class ACREDocumentIndex(ACRERetriever, DocumentIndex):
             Document(id=name, text=item.page_content, metadata=item.metadata)
             for name, item in named.items()
         )
-        return UpsertResponse(succeeded=[one.id for one in self.engine.ingest(documents)], failed=[])
+        done = self.engine.ingest(documents)
+        return UpsertResponse(succeeded=[one.id for one in done], failed=[])
 
     async def aupsert(
         self,

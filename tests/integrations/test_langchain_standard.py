@@ -9,9 +9,13 @@ from langchain_tests.integration_tests import (
     RetrieversIntegrationTests,
     ToolsIntegrationTests,
 )
+from langchain_tests.integration_tests.indexer import (
+    AsyncDocumentIndexTestSuite,
+    DocumentIndexerTestSuite,
+)
 from langchain_tests.unit_tests import ChatModelUnitTests, ToolsUnitTests
 
-from acre_langchain import ACRERetriever, ACRETool, ChatACRE
+from acre_langchain import ACREDocumentIndex, ACRERetriever, ACRETool, ChatACRE
 from acre_rag import ACREEngine, LocalModel
 from tests.integrations.conftest import DRYER, FERRY
 from tests.tiny import tiny_adapter, tiny_settings
@@ -107,3 +111,21 @@ class TestTool(_OverAnEngine, ToolsIntegrationTests):
     @property
     def tool_invoke_params_example(self) -> dict[str, Any]:
         return {"question": QUESTION}
+
+
+class TestDocumentIndexIsARetriever(TestRetriever):
+    @property
+    def retriever_constructor(self) -> type[ACRERetriever]:
+        return ACREDocumentIndex
+
+
+class TestDocumentIndex(DocumentIndexerTestSuite):
+    @pytest.fixture
+    def index(self, empty_engine: ACREEngine) -> ACREDocumentIndex:
+        return ACREDocumentIndex(engine=empty_engine)
+
+
+class TestDocumentIndexAsync(AsyncDocumentIndexTestSuite):
+    @pytest.fixture
+    async def index(self, empty_engine: ACREEngine) -> ACREDocumentIndex:
+        return ACREDocumentIndex(engine=empty_engine)
