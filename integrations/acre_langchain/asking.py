@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from langchain_core.documents import Document
 
-from acre_langchain.candidates import Candidates
+from acre_langchain.candidates import Candidates, RefillTokens
 from acre_langchain.documents import source_documents
 from acre_langchain.pieces import spoken
 from acre_rag import ACREEngine, ACREError, AnswerStream, AsyncText
@@ -17,12 +17,12 @@ class AskSettings:
     """What holds for every question of an adapter.
 
     Attributes:
-        refill_tokens: Most raw tokens to refill; `None` leaves it to the engine.
+        refill_tokens: Most raw tokens to refill, or `auto`; `None` leaves it to the engine.
         max_new_tokens: Longest answer.
         instructions: Replaces the prompt's own.
     """
 
-    refill_tokens: int | None = None
+    refill_tokens: RefillTokens = None
     max_new_tokens: int = 64
     instructions: str | None = None
 

@@ -1,18 +1,15 @@
 """Which stored documents a question may look into."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from langchain_core.documents import Document as LangChainDocument
 
 from acre_rag import ACREEngine, Document
 
-# Documents under such ids hold the text of single passages; they answer only where those are given.
-CONTENT_PREFIX = "content:"
-
 Metadata: TypeAlias = Mapping[str, object]
+RefillTokens: TypeAlias = int | Literal["auto"] | None
 MetadataFilter: TypeAlias = dict[str, object] | Callable[[Metadata], bool]
 
 
@@ -21,7 +18,7 @@ class Scope:
     """Documents that a user has chosen.
 
     Attributes:
-        documents: Their ids; `None` takes all that are stored.
+        documents: Their ids; `None` takes all that are stored, passages left out.
         filter: Metadata that they must have, or a function that tells from it.
     """
 
@@ -46,59 +43,52 @@ class Candidates:
 
 def candidates_in_scope(engine: ACREEngine, scope: Scope) -> Candidates:
     """Find the documents that a user has chosen."""
-    stored = {one.id: one.metadata for one in engine.documents(scope.documents)}
-    if scope.documents is not None:
-        ids: list[str] | None = list(scope.documents)  # one that is missing is named by the engine
-    else:
-        own = [name for name in stored if not name.startswith(CONTENT_PREFIX)]
-        # None keeps the engine's own words for an empty store.
-        ids = None if len(own) == len(stored) else own
+    stored = list(engine.documents(scope.documents))
+    ids = list(scope.documents) if scope.documents is not None else None
     if scope.filter is not None:
-        known = list(stored) if ids is None else [name for name in ids if name in stored]
-        ids = [name for name in known if _matches(stored[name], scope.filter)]
-    return Candidates(documents=ids, metadata=stored)
+        asked = [one for one in stored if ids is not None or not one.is_passage]
+        ids = [one.id for one in asked if _matches(one.metadata, scope.filter)]
+    return Candidates(documents=ids, metadata={one.id: one.metadata for one in stored})
 
 
 def versions_in_scope(engine: ACREEngine, scope: Scope) -> list[tuple[str, str]]:
     """Name the documents that a user has chosen, and what they hold, as they are stored now."""
     ids = candidates_in_scope(engine, scope).documents
-    return [(one.id, one.version) for one in engine.documents(ids)]
+    stored = engine.documents(ids)
+    return [(one.id, one.version) for one in stored if ids is not None or not one.is_passage]
 
 
 def candidates_of(engine: ACREEngine, found: Sequence[LangChainDocument]) -> Candidates:
     """Find the documents that another retriever's come from; new text is read now.
 
     One stands for the engine's document that its `document_id` names, in its metadata, or its own
-    id; else for its own text, which is found again by content. Blank ones are left out.
+    id; else for its own text, a passage. Blank ones are left out.
     """
-    names = [name for one in found for name in (*_names(one), content_id(one.page_content))]
-    metadata = {one.id: one.metadata for one in engine.documents(names)}
-    ids: dict[str, None] = {}
-    encoded = 0
-    for one in found:
-        stored = next((name for name in _names(one) if name in metadata), None)
-        if stored is None and one.page_content.strip():
-            stored = content_id(one.page_content)
-            if stored not in metadata:
-                # Passages that differ in metadata alone share this document: it has none.
-                document = Document(id=stored, text=one.page_content)
-                encoded += sum(done.encoded_tokens for done in engine.ingest(document))
-            metadata[stored] = one.metadata
-        if stored is not None:
-            ids[stored] = None
-    return Candidates(documents=list(ids), metadata=metadata, encoded_tokens=encoded)
+    passages = [
+        Document.passage(one.page_content) if one.page_content.strip() else None for one in found
+    ]
+    names = [name for one in found for name in _names(one)]
+    names += [passage.id for passage in passages if passage is not None]
+    stored = {one.id: one.metadata for one in engine.documents(names)}
+    metadata: dict[str, Metadata] = {}
+    new: dict[str, Document] = {}
+    for one, passage in zip(found, passages, strict=True):
+        name = next((name for name in _names(one) if name in stored), None)
+        if name is not None:
+            metadata[name] = stored[name]
+        elif passage is not None:
+            # Passages that differ in metadata alone are one document: it has none.
+            metadata.setdefault(passage.id, one.metadata)
+            if passage.id not in stored:
+                new[passage.id] = passage
+    encoded = sum(done.encoded_tokens for done in engine.ingest(new.values()))
+    return Candidates(documents=list(metadata), metadata=metadata, encoded_tokens=encoded)
 
 
-def drop_contents(engine: ACREEngine) -> int:
-    """Delete what was read for passages of other retrievers alone; how many were there?"""
-    names = [one.id for one in engine.documents() if one.id.startswith(CONTENT_PREFIX)]
+def drop_passages(engine: ACREEngine) -> int:
+    """Delete what was read for passages alone; how many were there?"""
+    names = [one.id for one in engine.documents() if one.is_passage]
     return sum(engine.delete(name) for name in names)
-
-
-def content_id(text: str) -> str:
-    """Name a text by its content alone, so that the same text is read once."""
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{CONTENT_PREFIX}{digest[:32]}"
 
 
 def _names(document: LangChainDocument) -> list[str]:

@@ -11,9 +11,11 @@ from pydantic import ConfigDict, Field
 from acre_langchain.asking import Asked, Asking, AskSettings, ask
 from acre_langchain.candidates import (
     MetadataFilter,
+    RefillTokens,
     Scope,
     candidates_in_scope,
     candidates_of,
+    drop_passages,
 )
 from acre_langchain.output import ACREOutput, last_output, whole_output
 from acre_langchain.refilling import ACREAnswer, ACRERefill
@@ -33,7 +35,7 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         documents: Without a retriever: ids to ask; `None` asks all that are stored.
         filter: Without a retriever: metadata that documents must have, or a function that tells
             from it.
-        refill_tokens: Most raw tokens to refill; `None` leaves it to the engine.
+        refill_tokens: Most raw tokens to refill, or `auto`; `None` leaves it to the engine.
         max_new_tokens: Longest answer.
         instructions: Replaces the prompt's own.
         stop: Words that end an answer.
@@ -45,7 +47,7 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
     retriever: Runnable[str, list[Document]] | None = None
     documents: Sequence[str] | None = None
     filter: MetadataFilter | None = Field(default=None, exclude=True)
-    refill_tokens: int | None = None
+    refill_tokens: RefillTokens = None
     max_new_tokens: Annotated[int, Field(ge=1, strict=True)] = 64
     instructions: str | None = None
     stop: list[str] | None = None
@@ -109,6 +111,10 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         """Answer a question that itself comes in pieces, in the engine's worker."""
         async for part in self._atransform_stream_with_config(input, self._aanswer, config):
             yield part
+
+    def drop_passages(self) -> int:
+        """Delete what was read for passages of other retrievers alone; how many were there?"""
+        return drop_passages(self.engine)
 
     def _answer(
         self,

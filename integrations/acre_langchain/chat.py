@@ -18,7 +18,13 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import ConfigDict, Field
 
 from acre_langchain.asking import Asked, AskSettings, ask
-from acre_langchain.candidates import MetadataFilter, Scope, candidates_in_scope, versions_in_scope
+from acre_langchain.candidates import (
+    MetadataFilter,
+    RefillTokens,
+    Scope,
+    candidates_in_scope,
+    versions_in_scope,
+)
 from acre_langchain.chunks import answer_end, completion_end, text_chunk
 from acre_langchain.messages import as_question, read_turns
 from acre_langchain.pieces import spoken
@@ -38,7 +44,7 @@ class ChatACRE(BaseChatModel):
         engine: Holds the model, and answers from its caches.
         documents: Ids to ask, or `"all"` that are stored; without any, the model chats by itself.
         filter: Metadata that documents must have, or a function that tells from it.
-        refill_tokens: Most raw tokens to refill; `None` leaves it to the engine.
+        refill_tokens: Most raw tokens to refill, or `auto`; `None` leaves it to the engine.
         max_tokens: Longest answer; the engine speaks of it as `max_new_tokens`.
         stop: Words that end an answer.
         temperature: 0, as decoding is greedy.
@@ -49,7 +55,7 @@ class ChatACRE(BaseChatModel):
     engine: ACREEngine = Field(exclude=True, repr=False)
     documents: Choice = ()
     filter: MetadataFilter | None = Field(default=None, exclude=True)
-    refill_tokens: int | None = None
+    refill_tokens: RefillTokens = None
     max_tokens: Annotated[int, Field(ge=1, strict=True)] = 256
     stop: list[str] | None = None
     temperature: Annotated[float, Field(ge=0, le=0)] = 0

@@ -11,7 +11,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field
 
-from acre_langchain.candidates import MetadataFilter, Scope, candidates_in_scope
+from acre_langchain.candidates import MetadataFilter, RefillTokens, Scope, candidates_in_scope
 from acre_langchain.documents import source_documents
 from acre_rag import ACREEngine, ACREError
 
@@ -27,7 +27,7 @@ class ACRERetriever(BaseRetriever):
         k: Places wanted; `retriever.invoke(question, k=2)` wants others for one question.
         documents: Ids to look into; `None` looks into all that are stored.
         filter: Metadata that documents must have, or a function that tells from it.
-        refill_tokens: Most raw tokens to choose; `None` leaves it to the engine.
+        refill_tokens: Most raw tokens to choose, or `auto`; `None` leaves it to the engine.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -36,7 +36,7 @@ class ACRERetriever(BaseRetriever):
     k: Annotated[int, Field(ge=1, strict=True)] = 4
     documents: Sequence[str] | None = None
     filter: MetadataFilter | None = Field(default=None, exclude=True)
-    refill_tokens: int | None = None
+    refill_tokens: RefillTokens = None
 
     def _get_relevant_documents(
         self,
