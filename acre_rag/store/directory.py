@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from acre_rag.errors import StoreError
 from acre_rag.store.address import check_hex, check_name, document_digest
-from acre_rag.store.files import explained, folders, map_file, put_file
+from acre_rag.store.files import explained, folders, make_folders, map_file, put_file
 from acre_rag.store.frame import Label
 from acre_rag.store.protocol import Chunk, DocumentWriter
 from acre_rag.store.publication import (
@@ -41,6 +41,8 @@ class DirectoryStore:
     no torn value. Only manifests are flushed to the disk: after a power loss a document's text
     is the old or the new one, and blocks that had not reached the disk fail their checksum and
     are encoded again. Values are mapped, not copied: a file must not be changed in place.
+    A directory that it makes is for this user alone; one that was there keeps its mode, and
+    folders inside take it.
 
     Attributes:
         url: The directory's absolute path.
@@ -59,6 +61,10 @@ class DirectoryStore:
                 f"found a store path that is not UTF-8, {self.url!r}; expected one that is: "
                 "rename the directory"
             ) from error
+        if "\0" in self.url:
+            raise StoreError(
+                f"found a store path with a NUL, {self.url!r:.300}; expected none: correct it"
+            )
         with explained("open", self._path):
             if self._path.exists() and not self._path.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -113,11 +119,12 @@ class DirectoryStore:
 
     def spaces(self) -> list[str]:
         """List the spaces that hold a published document, in order."""
-        return [
-            space.name
-            for space in folders(self._path)
-            if any((folder / _MANIFEST).exists() for folder in folders(space))
-        ]
+        with explained("list", self._path):
+            return [
+                space.name
+                for space in folders(self._path)
+                if any((folder / _MANIFEST).exists() for folder in folders(space))
+            ]
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
@@ -132,7 +139,7 @@ class DirectoryStore:
         path = folder.parent / _LOCKS / folder.name
         lock = FileLock(path, thread_local=False)
         with explained("lock", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(path.parent, self._path)
             try:
                 lock.acquire(timeout=seconds)
             except Timeout as error:
@@ -174,7 +181,7 @@ class _DirectoryWriter:
         self._document_id = document_id
         self._ended = False
         with explained("write", self._values):
-            self._values.mkdir(parents=True, exist_ok=True)
+            make_folders(self._values, store=folder.parent.parent)
             for partial in (*folder.glob("*.partial"), *self._values.glob("*.partial")):
                 partial.unlink()
             os.utime(self._values)

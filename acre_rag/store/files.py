@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from acre_rag.errors import StoreError
 from acre_rag.store.frame import Label
 from acre_rag.store.protocol import Chunk
 
+_LONGEST_SHOWN = 300
 _FULL = ("free space", "free some, or choose another store")
 _DENIED = ("permission to do so", "change its owner or mode, or choose another store")
 _REMEDIES = {
@@ -22,6 +24,10 @@ _REMEDIES = {
     errno.EPERM: _DENIED,
     errno.EROFS: ("a disk that can be written", "choose another store"),
     errno.ENOTDIR: ("a directory", "choose another store"),
+    errno.ENAMETOOLONG: ("a shorter path", "choose another store"),
+    errno.ELOOP: ("a path that ends somewhere", "correct its links"),
+    errno.EEXIST: ("a folder there", "move away what stands in its place"),
+    errno.EISDIR: ("a file there", "move away the folder that stands in its place"),
     errno.EMFILE: ("a free file descriptor", "raise the limit on open files"),
 }
 
@@ -38,9 +44,28 @@ def explained(action: str, path: Path) -> Iterator[None]:
     except OSError as error:
         expected, remedy = _REMEDIES.get(error.errno or 0, ("success", "look at the disk"))
         found = error.strerror or str(error)
+        place = str(path) if len(str(path)) <= _LONGEST_SHOWN else f"{path!s:.{_LONGEST_SHOWN}}..."
         raise StoreError(
-            f"cannot {action} {path}: found {found!r}; expected {expected}: {remedy}"
+            f"cannot {action} {place}: found {found!r}; expected {expected}: {remedy}"
         ) from error
+
+
+def make_folders(path: Path, store: Path) -> None:
+    """Make a folder of a store, and all above it that are missing.
+
+    What is kept of a document is the document: the store's own folder, where it is made, is for
+    this user alone. One that was there already says by its mode who may look into the others.
+
+    Raises:
+        OSError: The operating system refused.
+    """
+    try:
+        mode = stat.S_IMODE(store.stat().st_mode) & 0o777
+    except FileNotFoundError:
+        mode = 0o700
+    for folder in reversed([path, *path.parents]):
+        if not folder.is_dir():
+            folder.mkdir(mode=mode, exist_ok=True)
 
 
 def map_file(path: Path, label: Label) -> memoryview:

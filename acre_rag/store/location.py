@@ -41,7 +41,13 @@ def open_store(location: str | os.PathLike[str] | None = None) -> CacheStore:
         raise StoreError("found an empty store location; expected a path or a URL: name one")
     scheme = _SCHEME.match(place)
     if scheme is None:
-        return DirectoryStore(Path(place).expanduser())
+        try:
+            return DirectoryStore(Path(place).expanduser())
+        except RuntimeError as error:
+            raise StoreError(
+                f"found a store location in the home of a user who has none, {place!r:.300}; "
+                "expected a path: write it out"
+            ) from error
     if scheme[1].lower() in REDIS_SCHEMES:
         from acre_rag.store.redis import RedisStore
 

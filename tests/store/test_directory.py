@@ -1,6 +1,8 @@
 import errno
 import os
 import resource
+import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from acre_rag.errors import DamagedCacheError, StoreError
-from acre_rag.store import DirectoryStore, files
+from acre_rag.store import DirectoryStore, files, open_store
 from acre_rag.store.address import document_digest
 from acre_rag.store.directory import STAGING_SECONDS
 
@@ -287,3 +289,73 @@ def test_what_a_killed_writer_left_half_written_is_cleared(store: DirectoryStore
         assert set(writer.staged()) == {"l2:0"}
 
     assert not list(Path(store.url).rglob("*.partial"))
+
+
+def test_a_store_that_is_made_is_for_its_user_alone(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "mine" / "caches")
+    old = os.umask(0o022)
+    try:
+        publish(store, "a")
+    finally:
+        os.umask(old)
+
+    made = [tmp_path / "mine", *(p for p in (tmp_path / "mine").rglob("*") if p.is_dir())]
+    assert len(made) == 6
+    assert {mode_of(folder) for folder in made} == {0o700}
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o770])
+def test_a_directory_that_was_there_says_who_may_look_inside(tmp_path: Path, mode: int) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(mode)
+    old = os.umask(0)
+    try:
+        publish(DirectoryStore(shared), "a")
+    finally:
+        os.umask(old)
+
+    assert {mode_of(folder) for folder in shared.rglob("*") if folder.is_dir()} == {mode}
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("n" * 300, "File name too long'; expected a shorter path: choose another store"),
+        ("n/" * 3000, "File name too long'; expected a shorter path: choose another store"),
+        ("a\0b", "with a NUL"),
+        ("~nobody-of-this-name/caches", "in the home of a user who has none"),
+        (f"{__file__}/caches", "Not a directory'; expected a directory: choose another store"),
+    ],
+)
+def test_a_place_that_cannot_be_is_one_clear_error(
+    place: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(StoreError, match=message) as caught:
+        open_store(place).load_manifest(SPACE, "a")
+
+    assert len(str(caught.value)) < 600
+
+
+def test_what_stands_in_the_place_of_a_folder_or_a_file_is_named(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    publish(store, "a")
+    (locks,) = tmp_path.rglob("locks")
+    shutil.rmtree(locks)
+    locks.write_text("in the way")
+
+    with pytest.raises(StoreError, match="expected a folder there: move away what stands in its"):
+        publish(store, "a")
+
+    locks.unlink()
+    (manifest,) = tmp_path.rglob("manifest")
+    manifest.unlink()
+    manifest.mkdir()
+    with pytest.raises(StoreError, match="expected a file there: move away the folder"):
+        store.load_manifest(SPACE, "a")
