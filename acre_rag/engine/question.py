@@ -93,8 +93,8 @@ class Asked:
             DocumentStrip(
                 document=document.manifest.document_id,
                 characters=len(document.manifest.text),
-                starts=document.manifest.interval_starts,
-                ends=document.manifest.interval_ends,
+                starts=tuple(document.manifest.interval_starts),
+                ends=tuple(document.manifest.interval_ends),
                 scores=tuple(self.scores(index)),
                 chosen=tuple(self.chosen(index)),
             )

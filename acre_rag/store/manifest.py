@@ -1,11 +1,12 @@
 """What a document consists of: its text, its metadata, and how its blocks were cut."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from acre_rag.cache.stored import plain_form
 from acre_rag.errors import DocumentError, StoreError
@@ -85,8 +86,8 @@ class Manifest:
     segment_tokens: int
     landmarks_per_block: int
     intervals_per_block: int
-    interval_starts: tuple[int, ...] = field(repr=False)
-    interval_ends: tuple[int, ...] = field(repr=False)
+    interval_starts: Sequence[int] = field(repr=False)
+    interval_ends: Sequence[int] = field(repr=False)
     layers: int
     kv_heads: int
     head_dim: int
@@ -110,9 +111,13 @@ class Manifest:
                 f"{len(self.interval_starts)} starts and {len(self.interval_ends)} ends of "
                 f"intervals; expected {self.intervals} for {self.tokens} tokens"
             )
-        places = zip(self.interval_starts, self.interval_ends, strict=True)
-        if not all(0 <= start <= end <= len(self.text) for start, end in places):
+        starts = np.asarray(self.interval_starts, np.int64)
+        ends = np.asarray(self.interval_ends, np.int64)
+        if starts.min() < 0 or (starts > ends).any() or ends.max() > len(self.text):
             raise ValueError(f"an interval leaves the text of {len(self.text)} characters")
+        # A long document has many thousands: tuples of them would be slow to make and to keep.
+        object.__setattr__(self, "interval_starts", _packed_numbers(starts))
+        object.__setattr__(self, "interval_ends", _packed_numbers(ends))
         where = f"the metadata of document {self.document_id!r:.80}"
         object.__setattr__(self, "metadata", checked_metadata(self.metadata, where))
 
@@ -166,7 +171,7 @@ class Manifest:
             DocumentError: The text, or id and metadata, are too large to be stored.
         """
         header = {name: getattr(self, name) for name in _FIELD_TYPES}
-        offsets = np.array([self.interval_starts, self.interval_ends], "<u4").tobytes()
+        offsets = bytes(self.interval_starts) + bytes(self.interval_ends)
         text = self.text.encode("utf-8", "surrogatepass")
         if len(offsets) + len(text) > MAX_PAYLOAD_BYTES:
             raise DocumentError(
@@ -245,6 +250,11 @@ def _decode(data: Chunk, space: str, label: Label) -> Manifest:
         raise label.damage("shape", found=str(error), expected="fields that agree") from error
 
 
+def _packed_numbers(numbers: NDArray[np.integer]) -> memoryview:
+    """Keep whole numbers from 0 to 2^32 - 1 in 4 bytes each, for reading alone."""
+    return memoryview(numbers.astype("<u4").tobytes()).cast("I")
+
+
 def _assemble(header: Mapping[str, Any], payload: memoryview) -> Manifest:
     """Join header and payload.
 
@@ -257,10 +267,10 @@ def _assemble(header: Mapping[str, Any], payload: memoryview) -> Manifest:
     offsets_bytes = 8 * -(-header["tokens"] // header["interval_tokens"])
     if offsets_bytes > payload.nbytes:
         raise ValueError(f"{payload.nbytes} bytes of payload; expected {offsets_bytes} or more")
-    starts, ends = np.frombuffer(payload[:offsets_bytes], "<u4").reshape(2, -1).tolist()
+    starts, ends = np.frombuffer(payload[:offsets_bytes], "<u4").reshape(2, -1)
     return Manifest(
         text=str(payload[offsets_bytes:], "utf-8", "surrogatepass"),
-        interval_starts=tuple(starts),
-        interval_ends=tuple(ends),
+        interval_starts=_packed_numbers(starts),
+        interval_ends=_packed_numbers(ends),
         **header,
     )

@@ -29,7 +29,7 @@ def published_version(data: bytes) -> str | None:
 
 def published_manifest(data: bytes) -> bytes:
     """Cut the version's line off; nothing is left where it is damaged."""
-    return b"" if published_version(data) is None else data.partition(b"\n")[2]
+    return b"" if published_version(data) is None else data[data.index(b"\n") + 1 :]
 
 
 def _checksum(version: bytes) -> bytes:
