@@ -68,7 +68,8 @@ class DamagedCacheError(StoreError):
     Attributes:
         fact: The message without its remedy: which value, what was found, what was expected.
         reason: One word for the kind of damage: `missing`, `truncated`, `checksum`, `header`,
-            `foreign` (of another document, version or place), `format` or `shape`.
+            `foreign` (of another document, version or place), `format`, `shape`, or `encrypted`
+            with a key that was not given.
         value: Name of the value in its document: `manifest`, `l1:3`, `l2:17`.
     """
 

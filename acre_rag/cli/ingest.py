@@ -31,6 +31,7 @@ def ingest(
     ],
     *,
     store: options.Store = None,
+    key_file: options.KeyFile = None,
     model: options.Model = None,
     adapter: options.Adapter = None,
     device: options.Device = None,
@@ -55,7 +56,13 @@ def ingest(
     del debug  # its callback has seen to it
     _check_paths(paths)
     setup = Setup(
-        store=store, model=model, adapter=adapter, device=device, dtype=dtype, stored=stored
+        store=store,
+        key_file=key_file,
+        model=model,
+        adapter=adapter,
+        device=device,
+        dtype=dtype,
+        stored=stored,
     )
     with opened_engine(setup) as engine, _progress() as progress:
         from acre_rag.text.files import read_documents

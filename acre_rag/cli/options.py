@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -62,6 +63,15 @@ Store = Annotated[
         envvar="ACRE_STORE",
         metavar="PATH|URL",
         help="Where caches are kept: a directory, or a redis:// URL. Default: one of your own.",
+        rich_help_panel="Where",
+    ),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="File with the key of an encrypted store: 64 hexadecimal digits. Default: what "
+        "ACRE_STORE_KEY holds, if anything.",
         rich_help_panel="Where",
     ),
 ]

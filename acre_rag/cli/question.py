@@ -32,6 +32,7 @@ def ask(
     instructions: options.Instructions = None,
     selection: options.Selection = options.SelectionRule.learned,
     store: options.Store = None,
+    key_file: options.KeyFile = None,
     model: options.Model = None,
     adapter: options.Adapter = None,
     device: options.Device = None,
@@ -55,6 +56,7 @@ def ask(
     del debug  # its callback has seen to it
     setup = Setup(
         store=store,
+        key_file=key_file,
         model=model,
         adapter=adapter,
         device=device,
@@ -75,6 +77,7 @@ def chat(
     instructions: options.Instructions = None,
     selection: options.Selection = options.SelectionRule.learned,
     store: options.Store = None,
+    key_file: options.KeyFile = None,
     model: options.Model = None,
     adapter: options.Adapter = None,
     device: options.Device = None,
@@ -96,6 +99,7 @@ def chat(
     del debug  # its callback has seen to it
     setup = Setup(
         store=store,
+        key_file=key_file,
         model=model,
         adapter=adapter,
         device=device,

@@ -1,6 +1,6 @@
 """From options to what a command works with: a store, an engine."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from acre_rag.cli.failures import MisuseError, say
 from acre_rag.cli.options import NumberType, SelectionRule, StoredForm
 from acre_rag.config import ACREConfig
-from acre_rag.errors import StoreError
+from acre_rag.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:  # they take seconds to load, and `--help` needs none of them
     from acre_rag.engine import ACREEngine
@@ -31,6 +31,7 @@ class Setup:
         dtype: What to compute in; `None` chooses.
         selection: How landmarks are scored.
         stored: Number type of what is stored.
+        key_file: File with the store's key; `None` takes the environment's.
     """
 
     store: str | None
@@ -40,20 +41,48 @@ class Setup:
     dtype: NumberType | None
     selection: SelectionRule = SelectionRule.learned
     stored: StoredForm = StoredForm.bfloat16
+    key_file: Path | None = None
 
 
 @contextmanager
-def opened_store(location: str | None) -> Iterator["CacheStore"]:
-    """Open the store at a place, until the context ends.
+def opened_store(location: str | None, key_file: Path | None = None) -> Iterator["CacheStore"]:
+    """Open the store at a place with the key it needs, until the context ends.
 
     Raises:
-        MisuseError: The place is no store.
+        MisuseError: The place is no store, or there is no key where one was named.
         StoreError: A server cannot be reached.
     """
-    from acre_rag.store import open_store
+    from acre_rag.store import open_store, read_key
 
+    with _closing(location, lambda: open_store(location, read_key(key_file))) as store:
+        yield store
+
+
+@contextmanager
+def opened_as_named(location: str, key_file: Path | None) -> Iterator["CacheStore"]:
+    """Open the store at a place as `opened_store` does, whatever key the environment has.
+
+    Raises:
+        MisuseError: The place is no store, or there is no key where one was named.
+        StoreError: A server cannot be reached.
+    """
+    from acre_rag.store import EncryptedStore, open_plain_store, read_key
+
+    def opened() -> "CacheStore":
+        key = None if key_file is None else read_key(key_file)
+        store = open_plain_store(location)
+        return store if key is None else EncryptedStore(store, key)
+
+    with _closing(location, opened) as store:
+        yield store
+
+
+@contextmanager
+def _closing(location: str | None, opened: Callable[[], "CacheStore"]) -> Iterator["CacheStore"]:
     try:
-        store = open_store(location)
+        store = opened()
+    except ConfigError as error:
+        raise MisuseError(str(error)) from error
     except StoreError as error:
         if location is not None and location.lower().startswith(_SERVERS):
             raise
@@ -69,7 +98,7 @@ def opened_engine(setup: Setup) -> Iterator["ACREEngine"]:
     Raises:
         ACREError: One of them cannot be opened, or they do not fit one another.
     """
-    with opened_store(setup.store) as store:
+    with opened_store(setup.store, setup.key_file) as store:
         from acre_rag.engine import ACREEngine
         from acre_rag.model.adapter_files import load_adapter
         from acre_rag.model.local import LocalModel

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ _SHORT = 8
 def documents(
     *,
     store: options.Store = None,
+    key_file: options.KeyFile = None,
     model: options.Model = None,
     adapter: options.Adapter = None,
     json: options.JSON = False,
@@ -37,7 +39,7 @@ def documents(
         acre documents --store ./caches --json | jq .document
     """
     del debug  # its callback has seen to it
-    with _archives(store, model, adapter) as archives:
+    with _archives(store, key_file, model, adapter) as archives:
         found = [manifest for archive in archives for manifest in archive.manifests()]
     if json:
         for manifest in found:
@@ -64,6 +66,7 @@ def inspect(
     ],
     *,
     store: options.Store = None,
+    key_file: options.KeyFile = None,
     model: options.Model = None,
     adapter: options.Adapter = None,
     json: options.JSON = False,
@@ -79,7 +82,7 @@ def inspect(
         acre inspect manual.md --json | jq .bytes
     """
     del debug  # its callback has seen to it
-    with _archives(store, model, adapter) as archives:
+    with _archives(store, key_file, model, adapter) as archives:
         loaded = [archive.load_manifest(document) for archive in archives]
     found = [manifest for manifest in loaded if manifest is not None]
     if not found:
@@ -99,6 +102,7 @@ def delete(
     ],
     *,
     store: options.Store = None,
+    key_file: options.KeyFile = None,
     model: options.Model = None,
     adapter: options.Adapter = None,
     json: options.JSON = False,
@@ -116,7 +120,7 @@ def delete(
     """
     del debug  # its callback has seen to it
     missing = []
-    with _archives(store, model, adapter) as archives:
+    with _archives(store, key_file, model, adapter) as archives:
         for name in dict.fromkeys(document):
             removed = sum([archive.delete(name) for archive in archives])
             if not removed:
@@ -131,16 +135,18 @@ def delete(
 
 @contextmanager
 def _archives(
-    store: str | None, model: str | None, adapter: str | None
+    store: str | None, key_file: Path | None, model: str | None, adapter: str | None
 ) -> Iterator[list["CacheArchive"]]:
     """Open one space of a store, if a model is named, else all of them."""
     from acre_rag.store import CacheArchive
 
     if model is None and adapter is None:
-        with opened_store(store) as opened:
+        with opened_store(store, key_file) as opened:
             yield [CacheArchive(opened, space) for space in opened.spaces()]
         return
-    setup = Setup(store=store, model=model, adapter=adapter, device=None, dtype=None)
+    setup = Setup(
+        store=store, key_file=key_file, model=model, adapter=adapter, device=None, dtype=None
+    )
     with opened_engine(setup) as engine:
         yield [CacheArchive(engine.store, engine.reader.identity.space)]
 

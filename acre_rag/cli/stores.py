@@ -4,13 +4,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from acre_rag.cli import options
 from acre_rag.cli.failures import FAILED, MisuseError, say
-from acre_rag.cli.session import opened_store
+from acre_rag.cli.session import opened_as_named, opened_store
 from acre_rag.cli.show import show_json, show_table, size
 from acre_rag.errors import DocumentNotFoundError
 
@@ -36,6 +37,14 @@ At = Annotated[
         show_envvar=True,
     ),
 ]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="File with the key of this store, where it is encrypted.",
+        rich_help_panel="Where",
+    ),
+]
 
 
 @stores.command()
@@ -47,6 +56,8 @@ def copy(
         str, typer.Argument(metavar="TO", help="The store to copy to.", show_default=False)
     ],
     *,
+    from_key_file: KeyFile = None,
+    to_key_file: KeyFile = None,
     json: options.JSON = False,
     debug: options.Debug = False,
 ) -> None:
@@ -55,17 +66,23 @@ def copy(
     Each value is verified on its way, and arrives byte for byte. A document that is damaged is
     left out and named. What the other store has already is not copied again, so that the same
     command goes on after an interruption; a document that it has in another version is replaced.
+    Each store has its key, if any, in a file: what ACRE_STORE_KEY holds is for neither.
 
     For example:
 
         acre stores copy ./caches redis://cache.example:6379/0
         acre stores copy redis://cache.example:6379/0 ./backup --json
+        acre stores copy ./caches ./encrypted --to-key-file ~/acre.key
     """
     del debug  # its callback has seen to it
     from acre_rag.store.copying import copy_documents
 
     documents = left_out = 0
-    with opened_store(source) as origin, opened_store(target) as goal, _progress() as show:
+    with (
+        opened_as_named(source, from_key_file) as origin,
+        opened_as_named(target, to_key_file) as goal,
+        _progress() as show,
+    ):
         if origin.url == goal.url:
             raise MisuseError(
                 f"found {origin.url} twice; expected two stores: name another one to copy to"
@@ -82,7 +99,13 @@ def copy(
 
 
 @stores.command()
-def check(store: At = None, *, json: options.JSON = False, debug: options.Debug = False) -> None:
+def check(
+    store: At = None,
+    *,
+    key_file: options.KeyFile = None,
+    json: options.JSON = False,
+    debug: options.Debug = False,
+) -> None:
     """Read everything in a store and verify every byte.
 
     Prints a line for each value that is missing or damaged, and exits with 1 if there is one.
@@ -97,7 +120,7 @@ def check(store: At = None, *, json: options.JSON = False, debug: options.Debug 
     from acre_rag.store.checking import check_documents
 
     documents = values = read = damaged = 0
-    with opened_store(store) as opened, _progress() as show:
+    with opened_store(store, key_file) as opened, _progress() as show:
         for checked in check_documents(opened, show):
             documents, values = documents + 1, values + checked.values
             read, damaged = read + checked.bytes, damaged + len(checked.damages)
@@ -114,7 +137,13 @@ def check(store: At = None, *, json: options.JSON = False, debug: options.Debug 
 
 
 @stores.command()
-def stats(store: At = None, *, json: options.JSON = False, debug: options.Debug = False) -> None:
+def stats(
+    store: At = None,
+    *,
+    key_file: options.KeyFile = None,
+    json: options.JSON = False,
+    debug: options.Debug = False,
+) -> None:
     """Count documents, tokens and bytes, by the model that read them.
 
     Manifests alone are read. Each set of model, adapter and settings has a space of its own.
@@ -127,7 +156,7 @@ def stats(store: At = None, *, json: options.JSON = False, debug: options.Debug 
     del debug  # its callback has seen to it
     from acre_rag.store.checking import holdings
 
-    with opened_store(store) as opened:
+    with opened_store(store, key_file) as opened:
         found = holdings(opened)
     if json:
         for held in found:

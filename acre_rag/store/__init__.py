@@ -3,7 +3,9 @@
 from acre_rag.store.archive import ArchiveWriter, CacheArchive
 from acre_rag.store.codec import CACHE_FORMAT, decode_block, encode_block
 from acre_rag.store.directory import DirectoryStore
-from acre_rag.store.location import open_store
+from acre_rag.store.encrypted import EncryptedStore
+from acre_rag.store.key import StoreKey, read_key
+from acre_rag.store.location import open_plain_store, open_store
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore, DocumentWriter
 
@@ -14,8 +16,12 @@ __all__ = [
     "CacheStore",
     "DirectoryStore",
     "DocumentWriter",
+    "EncryptedStore",
     "Manifest",
+    "StoreKey",
     "decode_block",
     "encode_block",
+    "open_plain_store",
     "open_store",
+    "read_key",
 ]

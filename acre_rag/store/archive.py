@@ -10,6 +10,7 @@ from acre_rag.cache.stored import form_of
 from acre_rag.errors import DamagedCacheError
 from acre_rag.store.address import check_hex
 from acre_rag.store.codec import decode_block, encode_block, encoded_bytes
+from acre_rag.store.encrypted import refuse_encrypted
 from acre_rag.store.frame import Label
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore, DocumentWriter
@@ -145,8 +146,10 @@ class CacheArchive:
         """Lock a document for writing, until the context ends; wait for others, or not at all.
 
         Raises:
-            StoreError: Another writer did not end in time, or the store cannot be written.
+            StoreError: Another writer did not end in time, the store cannot be written, or it is
+                encrypted and was opened without its key.
         """
+        refuse_encrypted(self.store)
         with self.store.writer(self.space, document_id, version, wait=wait) as writer:
             yield ArchiveWriter(writer, space=self.space, document_id=document_id, version=version)
 

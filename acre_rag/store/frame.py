@@ -21,6 +21,8 @@ from acre_rag.metadata import MAX_ENTRIES
 from acre_rag.store.protocol import Chunk
 
 MAX_PAYLOAD_BYTES = 2**31
+ENCRYPTED = b"ACREEN"
+"""Kind of an encrypted value, which is another frame; see `acre_rag.store.key`."""
 
 _SIZES = struct.Struct("<6sHIQ")
 _CHECKSUM_BYTES = 16
@@ -42,7 +44,9 @@ class Label:
     value: str
     digest: str = ""
 
-    def damage(self, reason: str, *, found: str, expected: str) -> DamagedCacheError:
+    def damage(
+        self, reason: str, *, found: str, expected: str, remedy: str | None = None
+    ) -> DamagedCacheError:
         """Put damage into the words that every error has: found, expected, what to do."""
         if self.document_id is not None:
             document = f"document {self.document_id!r}"
@@ -50,7 +54,7 @@ class Label:
             document = f"the document that is kept under {self.digest}"
         return DamagedCacheError(
             f"{self.value} of {document}: found {found}; expected {expected}",
-            self._remedy(),
+            remedy or self._remedy(),
             reason=reason,
             value=self.value,
         )
@@ -104,6 +108,13 @@ def unseal(
             "truncated", found=f"{view.nbytes} bytes", expected=f"at least {_PREAMBLE_BYTES}"
         )
     found_kind, found_format, header_bytes, payload_bytes = _SIZES.unpack_from(view)
+    if found_kind == ENCRYPTED:
+        raise label.damage(
+            "encrypted",
+            found="it encrypted",
+            expected="the key of its store",
+            remedy="put it into ACRE_STORE_KEY, or name a file with --key-file",
+        )
     if found_kind != kind:
         raise label.damage("header", found=f"the kind {found_kind!r}", expected=f"{kind!r}")
     if found_format != format_number:

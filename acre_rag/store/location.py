@@ -8,6 +8,8 @@ from platformdirs import user_data_path
 
 from acre_rag.errors import StoreError
 from acre_rag.store.directory import DirectoryStore
+from acre_rag.store.encrypted import EncryptedStore
+from acre_rag.store.key import StoreKey, read_key
 from acre_rag.store.protocol import CacheStore
 
 REDIS_SCHEMES = (
@@ -23,13 +25,29 @@ REDIS_SCHEMES = (
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
 
 
-def open_store(location: str | os.PathLike[str] | None = None) -> CacheStore:
+def open_store(
+    location: str | os.PathLike[str] | None = None, key: StoreKey | None = None
+) -> CacheStore:
     """Open the store at a place.
 
     Args:
         location: Path of a directory, or a URL: `redis://`, `rediss://` (TLS), `unix://`,
             `redis+sentinel://` or `redis+cluster://`, as `RedisStore` takes it. `None` takes the
             environment's `ACRE_STORE`, else a directory of the user's own.
+        key: What it is encrypted with; `None` takes the environment's `ACRE_STORE_KEY`, and
+            without that leaves it as it is.
+
+    Raises:
+        StoreError: The place is no store, or cannot be reached.
+        ConfigError: What the environment has is no key.
+    """
+    key = key or read_key()
+    store = open_plain_store(location)
+    return store if key is None else EncryptedStore(store, key)
+
+
+def open_plain_store(location: str | os.PathLike[str] | None = None) -> CacheStore:
+    """Open the store at a place as `open_store` does, whatever key the environment has.
 
     Raises:
         StoreError: The place is no store, or cannot be reached.

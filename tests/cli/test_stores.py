@@ -123,6 +123,47 @@ def test_a_store_is_not_copied_into_itself(filled: Acre, folder: Path) -> None:
     assert "twice" in result.stderr
 
 
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    """A file with a key."""
+    (tmp_path / "acre.key").write_text("ab" * 32, encoding="ascii")
+    return str(tmp_path / "acre.key")
+
+
+def test_a_plain_store_is_copied_into_an_encrypted_one_and_back(
+    filled: Acre, folder: Path, key: str, other: str
+) -> None:
+    there = filled("stores", "copy", str(folder / "store"), other, "--to-key-file", key)
+    back = filled("stores", "copy", other, str(folder / "again"), "--from-key-file", key)
+
+    assert there.exit_code == back.exit_code == 0
+    values = {p.name: p.read_bytes() for p in (folder / "store").rglob("l?-*")}
+    assert values == {p.name: p.read_bytes() for p in (folder / "again").rglob("l?-*")}
+    assert filled("stores", "check", other, "--key-file", key).exit_code == 0
+    assert (
+        len(objects(filled("documents", "--store", other, "--key-file", key, "--json").stdout)) == 2
+    )
+
+
+def test_an_encrypted_store_is_asked_with_its_key_alone(
+    filled: Acre, folder: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = str(folder / "encrypted")
+    read = filled("ingest", "ferry.txt", "--store", place, "--key-file", key)
+    asked = filled("ask", "Where?", "--store", place, "--key-file", key, "--json")
+    forgotten = filled("ingest", "dryer.md", "--store", place)
+    monkeypatch.setenv("ACRE_STORE_KEY", "cd" * 32)
+    wrong = filled("ask", "Where?", "--store", place)
+    missing = filled("stores", "stats", place, "--key-file", "nothing")
+
+    assert read.exit_code == asked.exit_code == 0
+    assert (forgotten.exit_code, wrong.exit_code, missing.exit_code) == (1, 1, 2)
+    assert "is encrypted; expected its key" in forgotten.stderr
+    assert "a key that does not open" in wrong.stderr
+    assert "cd" * 8 not in wrong.stderr
+    assert "check the path" in missing.stderr
+
+
 @pytest.mark.usefixtures("folder")
 def test_no_model_is_loaded() -> None:
     code = (

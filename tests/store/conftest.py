@@ -4,7 +4,7 @@ import pytest
 from redis import Redis
 
 from acre_rag.store import CacheStore
-from tests.store.places import DirectoryPlace, Place, RedisPlace, cluster_client
+from tests.store.places import DirectoryPlace, EncryptedPlace, Place, RedisPlace, cluster_client
 from tests.store.servers import Server, running, running_cluster
 
 
@@ -24,8 +24,13 @@ def _redis_cluster(request: pytest.FixtureRequest) -> Place:
     return RedisPlace(f"redis+cluster://127.0.0.1:{servers[0].port}")
 
 
+def _encrypted(request: pytest.FixtureRequest) -> Place:
+    return EncryptedPlace(request.getfixturevalue("tmp_path") / "encrypted")
+
+
 PLACES = [
     pytest.param(_directory, id="directory"),
+    pytest.param(_encrypted, id="encrypted"),
     pytest.param(_redis, id="redis", marks=pytest.mark.redis),
     pytest.param(_redis_cluster, id="redis-cluster", marks=[pytest.mark.redis, pytest.mark.slow]),
 ]

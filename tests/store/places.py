@@ -7,8 +7,11 @@ from typing import Protocol
 
 from redis import Redis, RedisCluster
 
-from acre_rag.store import CacheStore, DirectoryStore
+from acre_rag.store import CacheStore, DirectoryStore, EncryptedStore, StoreKey
+from acre_rag.store.encrypted import KEY_SPACE
 from acre_rag.store.redis import RedisStore
+
+KEY = "0f" * 32
 
 
 class Place(Protocol):
@@ -22,6 +25,10 @@ class Place(Protocol):
         """Name everything kept there, in the place's own words."""
         ...
 
+    def called(self, name: str) -> str:
+        """Find what is kept there of one value, whichever document comes first."""
+        return next(value for value in self.values() if value.endswith((name, _in_a_file(name))))
+
     def take(self, value: str) -> bytes: ...
 
     def put(self, value: str, data: bytes) -> None: ...
@@ -33,7 +40,11 @@ class Place(Protocol):
         ...
 
 
-class DirectoryPlace:
+def _in_a_file(name: str) -> str:
+    return name.replace(":", "-")
+
+
+class DirectoryPlace(Place):
     """A directory."""
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +72,21 @@ class DirectoryPlace:
         """The operating system has done it."""
 
 
-class RedisPlace:
+class EncryptedPlace(DirectoryPlace):
+    """A directory whose store is encrypted."""
+
+    def __init__(self, path: Path, digits: str = KEY) -> None:
+        super().__init__(path)
+        self.digits = digits
+
+    def open(self, *, lock_seconds: float = 0.2) -> CacheStore:
+        return EncryptedStore(super().open(lock_seconds=lock_seconds), StoreKey(self.digits))
+
+    def values(self) -> list[str]:
+        return [value for value in super().values() if KEY_SPACE not in value]
+
+
+class RedisPlace(Place):
     """A namespace of a Redis server, or of a cluster."""
 
     def __init__(self, url: str, namespace: str = "acre") -> None:

@@ -1,0 +1,258 @@
+"""Any store, encrypted: whoever reads the disk or the server learns sizes and models, no text.
+
+Values and manifests are encrypted, each for its place. Ids of documents and versions, which are
+digests of what might be guessed, are replaced by digests that need the key. One small document in
+a space of its own tells a wrong key from an empty store.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from acre_rag.errors import DamagedCacheError, StoreError
+from acre_rag.store.address import check_hex, document_digest
+from acre_rag.store.frame import Label
+from acre_rag.store.key import OVERHEAD_BYTES, StoreKey
+from acre_rag.store.protocol import CacheStore, Chunk, DocumentWriter
+
+KEY_SPACE = b"acre key".hex()
+_KEY_PLACE = (KEY_SPACE, "key", KEY_SPACE)
+_MANIFEST = "manifest"
+_DIGEST_BYTES = 40
+
+
+class EncryptedStore:
+    """Keeps caches encrypted in another store.
+
+    Spaces, the names and sizes of values, and the number of documents stay visible. Who can write
+    to the store may delete documents, or put back an older state of one; any other change is
+    found out.
+
+    Args:
+        store: Where the encrypted bytes are kept; it is closed with this one.
+        key: What they are encrypted with.
+
+    Attributes:
+        url: That of the store within.
+    """
+
+    def __init__(self, store: CacheStore, key: StoreKey) -> None:
+        self._store = store
+        self._key = key
+        self._unlocked = False
+        self.url = store.url
+
+    def __repr__(self) -> str:
+        return f"EncryptedStore({self._store!r})"
+
+    def load_manifest(self, space: str, document_id: str) -> bytes | None:
+        """Read what was published of a document; `None` when nothing is."""
+        self._unlock()
+        hidden = self._hidden(document_id)
+        with _named(hidden, document_id):
+            data = self._store.load_manifest(space, hidden)
+        return None if data is None else self._opened(space, document_digest(hidden), data)[1]
+
+    def read(self, space: str, document_id: str, version: str, name: str) -> memoryview:
+        """Read a value, and decrypt it."""
+        self._unlock()
+        place = self._place(space, document_id, version)
+        with _named(place.hidden, document_id):
+            data = self._store.read(space, place.hidden, place.version, name)
+        return place.decrypt(name, data)
+
+    @contextmanager
+    def writer(
+        self, space: str, document_id: str, version: str, *, wait: bool = True
+    ) -> Iterator[DocumentWriter]:
+        """Lock a document for writing, until the context ends."""
+        if not self._unlock():
+            self._lay_down_key()
+        place = self._place(space, document_id, version)
+        with (
+            _named(place.hidden, document_id),
+            self._store.writer(space, place.hidden, place.version, wait=wait) as writer,
+        ):
+            yield _EncryptedWriter(writer, place)
+
+    def delete(self, space: str, document_id: str) -> bool:
+        """Remove a document with all its values, staged ones too; was it published?"""
+        self._unlock()
+        hidden = self._hidden(document_id)
+        with _named(hidden, document_id):
+            return self._store.delete(space, hidden)
+
+    def manifests(self, space: str) -> Iterator[tuple[str, bytes]]:
+        """Go through what is published in a space: digests of the document ids, and manifests."""
+        self._unlock()
+        for digest, data in self._store.manifests(space):
+            yield self._opened(space, digest, data)
+
+    def spaces(self) -> list[str]:
+        """List the spaces that hold a published document, in order."""
+        self._unlock()
+        return [space for space in self._store.spaces() if space != KEY_SPACE]
+
+    def close(self) -> None:
+        """Close the store within."""
+        self._store.close()
+
+    def _hidden(self, document_id: str) -> str:
+        """Hide an id, in the words of its digest: no two that differ are the same."""
+        return self._key.hidden("document", document_digest(document_id))
+
+    def _place(self, space: str, document_id: str, version: str) -> "_Place":
+        check_hex("version", version)
+        return _Place(
+            key=self._key,
+            space=space,
+            document_id=document_id,
+            hidden=self._hidden(document_id),
+            version=self._key.hidden("version", version),
+        )
+
+    def _opened(self, space: str, digest: str, data: bytes) -> tuple[str, bytes]:
+        """Decrypt a manifest, and the digest of the id as it is; nothing is left of a damaged one.
+
+        Its place is named by the digest of the hidden id, which is all that a listing knows.
+        """
+        try:
+            plain = self._key.decrypt(data, f"{space}/{digest}", Label(None, _MANIFEST, digest))
+        except DamagedCacheError:
+            return digest, b""
+        return str(plain[:_DIGEST_BYTES], "ascii"), bytes(plain[_DIGEST_BYTES:])
+
+    def _unlock(self) -> bool:
+        """Hold the key to the store, once; is there anything yet that it could be held to?
+
+        Raises:
+            StoreError: The store was encrypted with another key.
+        """
+        if self._unlocked:
+            return True
+        space, document_id, _ = _KEY_PLACE
+        mark = self._store.load_manifest(space, document_id)
+        if mark is None:
+            return False
+        try:
+            self._key.decrypt(mark, space, Label(document_id, _MANIFEST))
+        except DamagedCacheError as error:
+            raise StoreError(
+                f"found a key that does not open {self.url}; expected the one that it was "
+                f"encrypted with: pass that key (nothing was changed)"
+            ) from error
+        self._unlocked = True
+        return True
+
+    def _lay_down_key(self) -> None:
+        """Mark a store without documents as encrypted with this key.
+
+        Raises:
+            StoreError: It has documents that this key does not open.
+        """
+        space, document_id, _ = _KEY_PLACE
+        with self._store.writer(*_KEY_PLACE) as writer:
+            if self._unlock():
+                return  # somebody else was faster, with the same key
+            for other in self._store.spaces():
+                for digest, data in self._store.manifests(other):
+                    # The mark may have been evicted: any document will do.
+                    if self._opened(other, digest, data)[1]:
+                        break
+                    raise StoreError(
+                        f"{self.url} holds documents that were stored without this key; expected "
+                        "an empty store: name another one, and bring them with acre stores copy"
+                    )
+            mark = self._key.encrypt([b"acre"], space, Label(document_id, _MANIFEST))
+            writer.publish(b"".join(mark))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where the values of one version of one document are, in hidden names.
+
+    Attributes:
+        key: Encrypts and decrypts.
+        space: The space, as it is.
+        document_id: The document, as users know it.
+        hidden: Its id in the store within.
+        version: Its version in the store within.
+    """
+
+    key: StoreKey
+    space: str
+    document_id: str
+    hidden: str
+    version: str
+
+    def encrypt(self, name: str, chunks: Sequence[Chunk]) -> list[Chunk]:
+        return self.key.encrypt(chunks, self._bound(name), Label(self.document_id, name))
+
+    def decrypt(self, name: str, data: memoryview) -> memoryview:
+        return self.key.decrypt(data, self._bound(name), Label(self.document_id, name))
+
+    def encrypt_manifest(self, manifest: bytes) -> bytes:
+        label = Label(self.document_id, _MANIFEST)
+        real = document_digest(self.document_id).encode()
+        place = f"{self.space}/{document_digest(self.hidden)}"
+        return b"".join(self.key.encrypt([real, manifest], place, label))
+
+    def _bound(self, name: str) -> str:
+        return f"{self.space}/{document_digest(self.hidden)}/{self.version}/{name}"
+
+
+class _EncryptedWriter:
+    """Encrypts what it hands on to the writer within."""
+
+    def __init__(self, writer: DocumentWriter, place: _Place) -> None:
+        self._writer = writer
+        self._place = place
+
+    def staged(self) -> Mapping[str, int]:
+        """Name the values that this version has already, with the bytes that each has now."""
+        sizes = self._writer.staged()
+        return {name: max(0, size - OVERHEAD_BYTES) for name, size in sizes.items()}
+
+    def read(self, name: str) -> memoryview:
+        """Read back a value of this version."""
+        return self._place.decrypt(name, self._writer.read(name))
+
+    def write(self, name: str, chunks: Sequence[Chunk]) -> None:
+        """Write a value whole, or not at all; one of that name is replaced in one step."""
+        self._writer.write(name, self._place.encrypt(name, chunks))
+
+    def publish(self, manifest: bytes) -> None:
+        """Show this version to readers in one step, and remove the version it replaces."""
+        self._writer.publish(self._place.encrypt_manifest(manifest))
+
+
+def refuse_encrypted(store: CacheStore) -> None:
+    """Keep plain text out of a store that is encrypted.
+
+    Raises:
+        StoreError: The store is encrypted, and was opened without its key.
+    """
+    space, document_id, _ = _KEY_PLACE
+    if store.load_manifest(space, document_id) is not None:
+        raise StoreError(
+            f"{store.url} is encrypted; expected its key: put it into ACRE_STORE_KEY, or name a "
+            "file with --key-file"
+        )
+
+
+@contextmanager
+def _named(hidden: str, document_id: str) -> Iterator[None]:
+    """Let errors name a document as users know it.
+
+    Raises:
+        StoreError: What the store within raised.
+    """
+    try:
+        yield
+    except StoreError as error:
+        words = str(error).replace(repr(hidden), repr(document_id))
+        if isinstance(error, DamagedCacheError):
+            fact = error.fact.replace(repr(hidden), repr(document_id))
+            remedy = words.removeprefix(f"{fact}; ")
+            raise DamagedCacheError(fact, remedy, reason=error.reason, value=error.value) from error
+        raise StoreError(words) from error
