@@ -154,7 +154,9 @@ class _ProjectionHook:
         if rows is None:
             return outputs
         rows = rows.to(outputs.device)
-        changed = self.projection.apply(args[0][:, rows], outputs[:, rows])
+        changed = self.projection.apply(
+            args[0].index_select(1, rows), outputs.index_select(1, rows)
+        )
         return outputs.index_copy(1, rows, changed.to(outputs.dtype))
 
 

@@ -5,10 +5,14 @@ each of them leaves a GPU waiting for its next kernel.
 """
 
 from dataclasses import dataclass, replace
+from inspect import signature
 
 import torch
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
+
+# Before torch 2.12 keys for groups of query heads are taken without being told.
+_GROUPED = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +86,7 @@ class WindowPacking:
             *self.longest,
             scale=scaling,
             window_size=(-1, 0),
-            enable_gqa=query.shape[1] != key.shape[1],
+            **_GROUPED,
         )
         joined: Tensor = attended[0] if isinstance(attended, tuple) else attended
         unpacked: Tensor = joined.unflatten(0, (len(query), -1)).transpose(1, 2)

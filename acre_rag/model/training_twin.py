@@ -166,6 +166,7 @@ class TrainingTwin(ReadingTwin):
             prefix = self.read(self.embed(prefix_ids[None]))
         self.prefix_keys: Layers = prefix.keys.unbind(0)
         self.prefix_values: Layers = prefix.values.unbind(0)
+        self._packings: dict[tuple[int, ...], WindowPacking] = {}
         if compiled:
             compile_parts(self.decoder)
             compiled_turns: dict[Rotate, Rotate] = {}
@@ -245,8 +246,11 @@ class TrainingTwin(ReadingTwin):
         device = self.prefix_keys[0].device
         if device.type != "cuda":
             return None  # flash attention alone takes keys of several lengths
-        packing = WindowPacking.of(self.prefix_tokens, documents, windows, rows, landmarks)
-        return packing.to(device)
+        sizes = (documents, windows, rows, landmarks)
+        if sizes not in self._packings:
+            packing = WindowPacking.of(self.prefix_tokens, *sizes)
+            self._packings[sizes] = packing.to(device)
+        return self._packings[sizes]
 
     def _run(
         self, embeddings: Tensor, positions: Tensor, state: _WindowsPass | _RowsPass

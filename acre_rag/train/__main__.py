@@ -152,6 +152,7 @@ def stage2(
     workers: int = 0,
     *,
     compiled: bool = False,
+    graphed: Annotated[bool, typer.Option(help="Replay steps as CUDA graphs.")] = False,
 ) -> None:
     """Learn to select, and to answer over refilled memories."""
     landmarks = LandmarkSettings(rank=rank, window_tokens=window_tokens)
@@ -175,6 +176,7 @@ def stage2(
         selection_rate=selection_rate,
         stop_seconds=stop_seconds,
         workers=workers,
+        graphed=graphed,
     )
 
     def loss_of(batch: QuestionBatch | TextBatch) -> StepLoss:

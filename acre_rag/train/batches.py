@@ -12,6 +12,7 @@ from acre_rag.train.composing import ComposedDocument, Composer, PlacedQuestion
 from acre_rag.train.packs import Ids, QuestionPack
 
 IGNORED = -100  # target of a token that no loss is taken of
+ROWS = 64  # questions are padded to a multiple of so many rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class StepShape:
         tokens: Tokens of a document.
         questions: Questions for each context.
         weight: How often this shape is drawn, beside the others.
+        refill_tokens: Raw tokens to refill.
         pack: Question pack it takes its documents from.
     """
 
@@ -32,6 +34,7 @@ class StepShape:
     tokens: int
     questions: int
     weight: float
+    refill_tokens: int = 256
     pack: str = "squad"
 
     def scaled(self, scale: float) -> "StepShape":
@@ -55,6 +58,7 @@ class QuestionBatch:
             question that has none.
         exact: Whether the gold intervals are the answer's own, (questions,).
         forced: Whether the gold intervals are refilled whatever their score, (questions,).
+        asked_rows: Rows that hold every question, its answer left out.
         refill_tokens: Raw tokens to refill.
     """
 
@@ -68,6 +72,7 @@ class QuestionBatch:
     gold: Tensor
     exact: Tensor
     forced: Tensor
+    asked_rows: int
     refill_tokens: int
 
     def to(self, device: torch.device) -> "QuestionBatch":
@@ -98,7 +103,6 @@ class BatchSettings:
         unanswerable: Share of such questions.
         forced: Share of questions whose gold intervals are refilled whatever their score.
         in_order: Share of documents that keep the order of one article.
-        budgets: Refilled tokens, with their weights.
     """
 
     interval_tokens: int
@@ -108,7 +112,6 @@ class BatchSettings:
     unanswerable: float = 0.06
     forced: float = 0.6
     in_order: float = 0.6
-    budgets: Mapping[int, float]
 
 
 class QuestionSteps(Dataset[QuestionBatch]):
@@ -131,12 +134,9 @@ class QuestionSteps(Dataset[QuestionBatch]):
     def __getitem__(self, step: int) -> QuestionBatch:
         rng = np.random.default_rng([self._seed, step])
         weights = np.asarray([shape.weight for shape in self._shapes])
-        shape = self._shapes[rng.choice(len(weights), p=weights / weights.sum())]
-        budgets = np.asarray(list(self._settings.budgets.values()))
-        budget = list(self._settings.budgets)[rng.choice(len(budgets), p=budgets / budgets.sum())]
-        return self.batch(rng, shape, int(budget))
+        return self.batch(rng, self._shapes[rng.choice(len(weights), p=weights / weights.sum())])
 
-    def batch(self, rng: np.random.Generator, shape: StepShape, budget: int) -> QuestionBatch:
+    def batch(self, rng: np.random.Generator, shape: StepShape) -> QuestionBatch:
         """Draw a batch of one shape."""
         contexts: list[list[Ids]] = []
         questions: list[PlacedQuestion] = []
@@ -161,7 +161,7 @@ class QuestionSteps(Dataset[QuestionBatch]):
             questions,
             owner,
             self._settings,
-            refill_tokens=min(budget, shape.documents * shape.tokens),
+            refill_tokens=min(shape.refill_tokens, shape.documents * shape.tokens),
             rng=rng,
         )
         return replace(batch, forced=torch.from_numpy(forced))
@@ -227,10 +227,13 @@ def collate(
         for question in questions
     ]
     lengths = np.asarray([len(rows) for rows in asked])
-    longest = max(len(r) + len(a) for r, a in zip(asked, answers, strict=True))
-    rows = np.full((len(asked), -(-longest // 8) * 8), settings.eos_id, np.int64)
+    # Few lengths: a graph is captured for each, and its time is that of its longest question.
+    asked_rows = -(-int(lengths.max(initial=1)) // ROWS) * ROWS
+    longest = max(*pack.answers.lengths.tolist(), *map(len, settings.refusals))
+    width = asked_rows + -(-longest // 8) * 8
+    rows = np.full((len(asked), width), settings.eos_id, np.int64)
     groups = np.zeros((len(asked), 3, rows.shape[1]), np.float32)
-    targets = np.full((len(asked), max(map(len, answers)) + 1), IGNORED, np.int64)
+    targets = np.full((len(asked), longest + 1), IGNORED, np.int64)
     intervals = len(contexts[0]) * tokens // settings.interval_tokens
     gold = np.zeros((len(asked), intervals), np.float32)
     for i, (question, own, answer) in enumerate(zip(questions, asked, answers, strict=True)):
@@ -256,5 +259,6 @@ def collate(
         gold=torch.from_numpy(gold),
         exact=torch.tensor([question.exact for question in questions]),
         forced=torch.ones(len(asked), dtype=torch.bool),
+        asked_rows=asked_rows,
         refill_tokens=refill_tokens,
     )

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from acre_rag.errors import ACREError
 from acre_rag.train.checkpoint import load_checkpoint, save_checkpoint
+from acre_rag.train.graphs import EagerGradients, GraphedGradients
 from acre_rag.train.steps import StepLoss
 from acre_rag.train.trainable import TrainableAdapter
 
@@ -39,6 +40,7 @@ class LoopSettings:
         stop_seconds: Stop after this time, with a checkpoint; a later run goes on from there.
         log_steps: Steps between progress lines.
         workers: Processes that compose batches.
+        graphed: Replay questions as CUDA graphs.
     """
 
     steps: int
@@ -50,6 +52,7 @@ class LoopSettings:
     stop_seconds: float = math.inf
     log_steps: int = 20
     workers: int = 0
+    graphed: bool = False
 
 
 def run_steps(
@@ -87,13 +90,15 @@ def run_steps(
     )
     progress = _Progress(directory, settings)
     parameters = list(trainable.parameters())
+    eager = EagerGradients(loss_of, parameters)
+    device = parameters[0].device
+    gradients = GraphedGradients(eager, device) if settings.graphed else eager
     step = done
     for batch in loader:
         for group, highest in zip(optimizer.param_groups, schedule, strict=True):
             group["lr"] = highest * rate_factor(step, settings)
         try:
-            loss = loss_of(batch)
-            loss.total.backward()
+            parts = gradients(batch)
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"step {step} ran out of GPU memory; expected room for its documents and "
@@ -101,9 +106,8 @@ def run_steps(
             ) from error
         torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         step += 1
-        progress.note(step, loss)
+        progress.note(step, parts)
         if progress.checkpoint_due() and step < settings.steps:
             save_checkpoint(directory, trainable, optimizer, step, asdict(settings))
         if progress.seconds() > settings.stop_seconds:
@@ -141,8 +145,8 @@ class _Progress:
         self._saved = time.monotonic()
         return True
 
-    def note(self, step: int, loss: StepLoss) -> None:
-        for name, value in loss.parts.items():
+    def note(self, step: int, parts: Mapping[str, torch.Tensor]) -> None:
+        for name, value in parts.items():
             self._parts.setdefault(name, []).append(value)
         self._steps += 1
         if step % self._settings.log_steps == 0:

@@ -2,25 +2,49 @@
 
 from acre_rag.train.batches import StepShape
 
-BUDGETS = {64: 0.08, 128: 0.2, 256: 0.42, 512: 0.2, 1024: 0.1}
-"""Refilled tokens, with how often each is drawn."""
-
 REFUSALS = ("The context does not say.",)
 """What is answered where the context holds no answer."""
 
+
+def _shape(  # a row of the table below
+    contexts: int,
+    documents: int,
+    tokens: int,
+    questions: int,
+    weight: float,
+    refill_tokens: int,
+    pack: str = "squad",
+) -> StepShape:
+    return StepShape(
+        contexts=contexts,
+        documents=documents,
+        tokens=tokens,
+        questions=questions,
+        weight=weight,
+        refill_tokens=refill_tokens,
+        pack=pack,
+    )
+
+
 SHAPES = (
-    StepShape(contexts=12, documents=1, tokens=4096, questions=16, weight=0.40),
-    StepShape(contexts=32, documents=1, tokens=1008, questions=6, weight=0.08),
-    StepShape(contexts=20, documents=1, tokens=2048, questions=10, weight=0.08),
-    StepShape(contexts=6, documents=1, tokens=8192, questions=28, weight=0.12),
-    StepShape(contexts=3, documents=1, tokens=16384, questions=40, weight=0.06),
-    StepShape(contexts=6, documents=2, tokens=4000, questions=28, weight=0.06),
-    StepShape(contexts=4, documents=6, tokens=2048, questions=32, weight=0.05),
-    StepShape(contexts=2, documents=3, tokens=8192, questions=40, weight=0.03),
-    StepShape(contexts=16, documents=1, tokens=2048, questions=10, weight=0.08, pack="fairytale"),
-    StepShape(contexts=6, documents=1, tokens=8192, questions=5, weight=0.04, pack="qmsum"),
+    _shape(12, 1, 4096, 16, 0.08, 128),
+    _shape(12, 1, 4096, 16, 0.24, 256),
+    _shape(12, 1, 4096, 16, 0.10, 512),
+    _shape(32, 1, 1008, 6, 0.03, 128),
+    _shape(32, 1, 1008, 6, 0.05, 256),
+    _shape(20, 1, 2048, 10, 0.08, 256),
+    _shape(6, 1, 8192, 28, 0.06, 256),
+    _shape(6, 1, 8192, 28, 0.05, 512),
+    _shape(3, 1, 16384, 40, 0.04, 512),
+    _shape(3, 1, 16384, 40, 0.03, 1024),
+    _shape(6, 2, 4000, 28, 0.06, 512),
+    _shape(4, 6, 2048, 32, 0.05, 512),
+    _shape(2, 3, 8192, 40, 0.03, 1024),
+    _shape(16, 1, 2048, 10, 0.06, 256, "fairytale"),
+    _shape(6, 1, 8192, 5, 0.04, 1024, "qmsum"),
 )
-"""About 48 thousand tokens of documents and 200 questions a step."""
+"""Contexts, documents, tokens, questions, weight, refilled tokens: about 48 thousand tokens of
+documents and 200 questions a step."""
 
 TEXT_WINDOWS = {4: 0.75, 7: 0.25}
 """Windows of running text, with how often each is drawn."""

@@ -12,7 +12,7 @@ from acre_rag.model.prompt import PromptFrame
 from acre_rag.model.support import check_supported
 from acre_rag.model.training_twin import TrainingTwin, compile_parts
 from acre_rag.train.batches import BatchSettings
-from acre_rag.train.recipe import BUDGETS, REFUSALS
+from acre_rag.train.recipe import REFUSALS
 from acre_rag.train.steps import Trainer
 from acre_rag.train.trainable import TrainableAdapter
 
@@ -111,7 +111,6 @@ def open_setup(
         window_tokens=landmarks.window_tokens,
         eos_id=end_of_turn(local),
         refusals=[frame.encode_with_offsets(text)[0] for text in REFUSALS],
-        budgets=BUDGETS,
     )
     trainer = Trainer(local, twin, prefix_ids, landmarks.interval_tokens)
     return Setup(local=local, frame=frame, trainable=trainable, trainer=trainer, settings=settings)

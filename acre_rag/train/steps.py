@@ -88,10 +88,8 @@ class Trainer:
         width = batch.targets.shape[1]
         places = batch.row_lengths[:, None] - 1 + torch.arange(width, device=states.device)
         places = places.clamp(max=states.shape[1] - 1)
-        asked = batch.targets.flatten() >= 0
         answers = states.gather(1, places[:, :, None].expand(-1, -1, states.shape[2]))
-        logits = self._head(answers.flatten(0, 1)[asked])
-        answered = answer_loss(logits, batch.targets.flatten()[asked])
+        answered = answer_loss(self._head(answers.flatten(0, 1)), batch.targets.flatten())
         pointed = selection_loss(scored.scores, batch.gold, batch.exact)
         hit = recalled(chosen, batch.gold)
         parts = {"answer": answered.detach(), "selection": pointed.detach(), "recall": hit}
@@ -123,8 +121,7 @@ class Trainer:
             keys.append(found[0][:, :, prefix:])
             return found
 
-        longest = int(batch.row_lengths.max())
-        asked = self.twin.read_rows(batch.rows[:, : -(-longest // 8) * 8], rows.shape[1], memory)
+        asked = self.twin.read_rows(batch.rows[:, : batch.asked_rows], rows.shape[1], memory)
         return asked.queries, keys
 
     def refilled_states(self, bank: Bank, batch: QuestionBatch, chosen: Tensor) -> Tensor:

@@ -61,8 +61,8 @@ def test_gold_spans_of_a_composed_document_spell_the_answer(
 
 def test_the_same_step_gives_the_same_batch_and_another_one_another(pack: QuestionPack) -> None:
     setup = make_setup()
-    shape = StepShape(contexts=2, documents=1, tokens=96, questions=4, weight=1.0)
-    settings = replace(setup.settings, budgets={16: 1.0})
+    shape = StepShape(contexts=2, documents=1, tokens=96, questions=4, weight=1.0, refill_tokens=16)
+    settings = setup.settings
 
     once, again = (QuestionSteps({"squad": pack}, [shape], settings, seed=5) for _ in range(2))
 
@@ -97,8 +97,8 @@ def test_a_batch_marks_gold_intervals_answers_and_question_groups(pack: Question
 
 def test_a_question_of_another_document_is_answered_with_a_refusal(pack: QuestionPack) -> None:
     setup = make_setup()
-    shape = StepShape(contexts=2, documents=1, tokens=96, questions=3, weight=1.0)
-    settings = replace(setup.settings, budgets={16: 1.0}, unanswerable=1.0)
+    shape = StepShape(contexts=2, documents=1, tokens=96, questions=3, weight=1.0, refill_tokens=16)
+    settings = replace(setup.settings, unanswerable=1.0)
 
     batch = QuestionSteps({"squad": pack}, [shape], settings, seed=0)[0]
 

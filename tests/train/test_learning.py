@@ -20,7 +20,7 @@ from tests.tiny import VOCABULARY
 from tests.train.data import WINDOW, make_pack, make_setup
 
 SETTINGS = LoopSettings(steps=6, learning_rate=1e-2, selection_rate=3e-2, warmup=2, log_steps=1)
-SHAPE = StepShape(contexts=2, documents=2, tokens=48, questions=3, weight=1.0)
+SHAPE = StepShape(contexts=2, documents=2, tokens=48, questions=3, weight=1.0, refill_tokens=16)
 
 
 def _texts() -> TextSteps:
@@ -30,9 +30,8 @@ def _texts() -> TextSteps:
 
 
 def _questions(directory: Path, setup: Setup) -> QuestionSteps:
-    settings = replace(setup.settings, budgets={16: 1.0, 24: 1.0})
     pack = make_pack(directory, setup.local)
-    return QuestionSteps({"squad": pack}, [SHAPE], settings, seed=0)
+    return QuestionSteps({"squad": pack}, [SHAPE], setup.settings, seed=0)
 
 
 def _question_loss(setup: Setup, batch: QuestionBatch) -> StepLoss:

@@ -1,0 +1,102 @@
+"""Gradients of a step, computed anew by Python or replayed as a CUDA graph.
+
+A small model's kernels are shorter than the time that Python takes to start them: replaying a
+graph, captured once for each shape of batch, keeps the GPU busy.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from acre_rag.train.batches import QuestionBatch
+from acre_rag.train.steps import StepLoss
+
+Batch = TypeVar("Batch")
+Parts = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class EagerGradients(Generic[Batch]):
+    """Computes the loss of a batch, and leaves its gradients in the parameters.
+
+    Attributes:
+        loss_of: Loss of a batch.
+        parameters: What is trained.
+    """
+
+    loss_of: Callable[[Batch], StepLoss]
+    parameters: Sequence[Tensor]
+
+    def __call__(self, batch: Batch) -> Parts:
+        """Replace the gradients; give the parts of the loss."""
+        loss = self.loss_of(batch)
+        found = torch.autograd.grad(loss.total, self.parameters, allow_unused=True)
+        for parameter, gradient in zip(self.parameters, found, strict=True):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            # In place: a graph that was captured writes to the same memory.
+            parameter.grad.zero_() if gradient is None else parameter.grad.copy_(gradient)
+        return loss.parts
+
+
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    batch: QuestionBatch
+    graph: torch.cuda.CUDAGraph
+    parts: Parts
+
+
+class GraphedGradients(Generic[Batch]):
+    """The same, with a CUDA graph for each shape that questions come in.
+
+    Batches of text are computed as they are: their teacher decides by values what to do.
+
+    Args:
+        eager: Computes gradients, with nothing that waits for the GPU.
+        device: Where the batches go.
+    """
+
+    def __init__(self, eager: EagerGradients[Batch], device: torch.device) -> None:
+        self._eager = eager
+        self._device = device
+        self._captured: dict[tuple[object, ...], _Captured] = {}
+        self._pool: tuple[int, int] | None = None
+
+    def __call__(self, batch: Batch) -> Parts:
+        """Replace the gradients; give the parts of the loss."""
+        if not isinstance(batch, QuestionBatch):
+            return self._eager(batch)
+        signature = _signature(batch)
+        if signature not in self._captured:
+            self._captured[signature] = self._capture(batch)
+        captured = self._captured[signature]
+        for name in _TENSORS:
+            getattr(captured.batch, name).copy_(getattr(batch, name))
+        captured.graph.replay()
+        # The next graph's replay may write over what this one gave.
+        return {name: part.clone() for name, part in captured.parts.items()}
+
+    def _capture(self, batch: QuestionBatch) -> _Captured:
+        static = batch.to(self._device)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            # What is compiled or set up at a first call must not happen while capturing.
+            self._eager(static)  # type: ignore[arg-type]  # the batch that was given, moved
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            parts = self._eager(static)  # type: ignore[arg-type]  # as above
+        self._pool = graph.pool()
+        return _Captured(static, graph, parts)
+
+
+_TENSORS = [field.name for field in fields(QuestionBatch) if field.type in {Tensor, "Tensor"}]
+
+
+def _signature(batch: QuestionBatch) -> tuple[object, ...]:
+    values = ((field.name, getattr(batch, field.name)) for field in fields(batch))
+    return tuple(value.shape if name in _TENSORS else value for name, value in values)
