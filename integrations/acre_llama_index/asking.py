@@ -1,13 +1,13 @@
 """One question to an engine: which documents, which settings, which nodes come back."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 
 from llama_index.core.schema import NodeWithScore
 
 from acre_llama_index.candidates import Candidates
 from acre_llama_index.nodes import source_nodes
-from acre_rag import ACREEngine, AnswerStream, Retrieval
+from acre_rag import ACREEngine, AnswerStream, AsyncText, Retrieval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +39,18 @@ class Asking:
     nodes: list[NodeWithScore]
     encoded_tokens: int
 
-    def pieces(self) -> Generator[str, None, None]:
-        """Give the text as it comes; closing this stops the model."""
-        with self.stream as stream:
-            yield from stream
-
     def usage(self) -> dict[str, int]:
         """Sum up what the question costs; known before the first word."""
         usage: dict[str, int] = asdict(self.stream.usage)
         return usage | {"encoded_tokens": usage["encoded_tokens"] + self.encoded_tokens}
+
+    def model_tokens(self) -> dict[str, int]:
+        """Count what the model attends to and what it has said, as token counters name them."""
+        usage, stream = self.stream.usage, self.stream
+        return {
+            "prompt_tokens": stream.prompt_tokens + usage.landmarks + usage.refilled_tokens,
+            "completion_tokens": stream.new_tokens,
+        }
 
 
 def ask(
@@ -85,9 +88,14 @@ def retrieve(
     return source_nodes(retrieval.sources, candidates.metadata, candidates.find_node), retrieval
 
 
-def begin(asking: Asking | None) -> tuple[Asking | None, Generator[str, None, None]]:
-    """Give a question and its text apart, as a worker wants them."""
-    return asking, asking.pieces() if asking is not None else _nothing()
+def begin(engine: ACREEngine, ask_now: Callable[[], Asking | None]) -> AsyncText[Asking | None]:
+    """Ask in the engine's worker, which then generates the answer."""
+
+    def start() -> tuple[Asking | None, AnswerStream | Generator[str, None, None]]:
+        asking = ask_now()
+        return asking, asking.stream if asking is not None else _nothing()
+
+    return engine.worker.begin(start)
 
 
 def _nothing() -> Generator[str, None, None]:

@@ -1,16 +1,9 @@
-"""What the framework's instruments are told about a question: its own LLM events, and ours."""
+"""Events of our own, for the framework's instruments: what was selected, fetched, refilled."""
 
 from llama_index.core import instrumentation
-from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.instrumentation.events import BaseEvent
-from llama_index.core.instrumentation.events.llm import (
-    LLMCompletionEndEvent,
-    LLMCompletionStartEvent,
-)
-from llama_index.core.llms import CompletionResponse
 
 from acre_llama_index.asking import Asking
-from acre_rag import Answer
 
 dispatcher = instrumentation.get_dispatcher(  # type: ignore[attr-defined]  # not re-exported
     "acre_llama_index"
@@ -92,27 +85,3 @@ def tell_refilled(asking: Asking) -> None:
             hit=usage["encoded_tokens"] == 0,
         )
     )
-
-
-class GenerationEvents:
-    """The events of one generated answer, in both of the framework's systems."""
-
-    def __init__(self, callbacks: CallbackManager, question: str) -> None:
-        self._callbacks = callbacks
-        self._question = question
-        self._id = callbacks.on_event_start(
-            CBEventType.LLM, payload={EventPayload.PROMPT: question}
-        )
-        dispatcher.event(
-            LLMCompletionStartEvent(prompt=question, additional_kwargs={}, model_dict={})
-        )
-
-    def end(self, answer: Answer) -> None:
-        """Tell that the answer is complete, or was stopped."""
-        completion = CompletionResponse(text=answer.text)
-        dispatcher.event(LLMCompletionEndEvent(prompt=self._question, response=completion))
-        self._callbacks.on_event_end(
-            CBEventType.LLM,
-            payload={EventPayload.PROMPT: self._question, EventPayload.COMPLETION: completion},
-            event_id=self._id,
-        )

@@ -31,7 +31,6 @@ from acre_llama_index.progress import read_nodes
 from acre_llama_index.query_engine import ACREQueryEngine
 from acre_llama_index.retriever import ACRERetriever, IndexRetriever
 from acre_llama_index.whole_documents import WholeDocuments
-from acre_llama_index.worker import worker_of
 from acre_rag import ACREEngine, ACREError
 
 
@@ -201,7 +200,7 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
 
     async def ainsert_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: object) -> None:
         """Read nodes in the engine's worker, then take them into the index."""
-        await worker_of(self.engine).run(lambda: self._read(nodes))
+        await self.engine.worker.run(lambda: self._read(nodes))
         await super().ainsert_nodes(nodes, **insert_kwargs)
 
     def update_ref_doc(self, document: LlamaDocument, **_unused: object) -> None:
@@ -218,7 +217,7 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
         """Replace a document as `update_ref_doc` does, reading in the engine's worker."""
         stale = self._nodes_of(document.id_)
         nodes = await arun_transformations([document], self._transformations)
-        await worker_of(self.engine).run(lambda: self._read(nodes))
+        await self.engine.worker.run(lambda: self._read(nodes))
         await self.docstore.adelete_ref_doc(document.id_, raise_error=False)
         await super().ainsert_nodes(nodes)
         await self.docstore.aset_document_hash(document.id_, document.hash)

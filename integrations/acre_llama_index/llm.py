@@ -1,16 +1,19 @@
 """`ACRELLM`: an engine's model as one of the framework's ordinary LLMs."""
 
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
+from typing import TypeAlias
 
 from llama_index.core.base.llms.generic_utils import (
     astream_completion_response_to_chat_response,
     completion_response_to_chat_response,
+    stream_completion_response_to_chat_response,
 )
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
     ChatResponseAsyncGen,
+    ChatResponseGen,
     CompletionResponse,
     CompletionResponseAsyncGen,
     CompletionResponseGen,
@@ -21,9 +24,10 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
-from acre_llama_index.generation import generate, render_messages
-from acre_llama_index.worker import worker_of
-from acre_rag import ACREEngine
+from acre_llama_index.messages import pairs_of
+from acre_rag import ACREEngine, AsyncText, Completion
+
+Prompt: TypeAlias = str | list[tuple[str, str]]
 
 
 class ACRELLM(CustomLLM):
@@ -44,18 +48,10 @@ class ACRELLM(CustomLLM):
         max_new_tokens: int = 256,
         callback_manager: CallbackManager | None = None,
     ) -> None:
-        engine = engine if engine is not None else ACREEngine()
-        local = engine.reader.local
         super().__init__(
-            max_new_tokens=max_new_tokens,
-            callback_manager=callback_manager or CallbackManager([]),
-            # Functions, not methods: the base class shows its fields, and would show itself.
-            messages_to_prompt=lambda messages: render_messages(local, messages),
-            completion_to_prompt=lambda prompt: render_messages(
-                local, [ChatMessage(content=prompt)]
-            ),
+            max_new_tokens=max_new_tokens, callback_manager=callback_manager or CallbackManager([])
         )
-        self._engine = engine
+        self._engine = engine if engine is not None else ACREEngine()
 
     @classmethod
     def class_name(cls) -> str:
@@ -65,83 +61,111 @@ class ACRELLM(CustomLLM):
     @property
     def metadata(self) -> LLMMetadata:
         """Sizes of the model."""
-        reader = self._engine.reader
         return LLMMetadata(
-            context_window=reader.context_tokens,
+            context_window=self._engine.context_tokens,
             num_output=self.max_new_tokens,
-            is_chat_model=bool(reader.local.tokenizer.chat_template),
-            model_name=reader.local.name,
+            is_chat_model=True,
+            model_name=self._engine.model_name,
         )
 
     @llm_completion_callback()
     def complete(
         self, prompt: str, formatted: bool = False, **_unused: object
     ) -> CompletionResponse:
-        """Complete a prompt."""
-        return CompletionResponse(text="".join(self._pieces(prompt, formatted)))
+        """Complete a prompt: as it stands if it is formatted, else as a user's message."""
+        return _whole(self._speak(_prompt(prompt, formatted)))
 
     @llm_completion_callback()
     def stream_complete(
         self, prompt: str, formatted: bool = False, **_unused: object
     ) -> CompletionResponseGen:
         """Complete a prompt, giving the text as it comes."""
-        return _grow(self._pieces(prompt, formatted))
+        return _grow(self._speak(_prompt(prompt, formatted)))
 
     @llm_completion_callback()
     async def acomplete(
         self, prompt: str, formatted: bool = False, **_unused: object
     ) -> CompletionResponse:
         """Complete a prompt in the engine's worker."""
-        text = ""
-        async for piece in self._async_pieces(prompt, formatted):
-            text += piece
-        return CompletionResponse(text=text)
+        return await self._awhole(_prompt(prompt, formatted))
 
     @llm_completion_callback()
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **_unused: object
     ) -> CompletionResponseAsyncGen:
         """Complete a prompt in the engine's worker, giving the text as it comes."""
-        return _grow_async(self._async_pieces(prompt, formatted))
+        return await self._agrow(_prompt(prompt, formatted))
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **_unused: object) -> ChatResponse:
+        """Answer messages."""
+        return completion_response_to_chat_response(_whole(self._speak(pairs_of(messages))))
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **_unused: object) -> ChatResponseGen:
+        """Answer messages, giving the text as it comes."""
+        return stream_completion_response_to_chat_response(_grow(self._speak(pairs_of(messages))))
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **_unused: object) -> ChatResponse:
         """Answer messages in the engine's worker."""
-        completion = await self.acomplete(self._render(messages), formatted=True)
-        return completion_response_to_chat_response(completion)
+        return completion_response_to_chat_response(await self._awhole(pairs_of(messages)))
 
     @llm_chat_callback()
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **_unused: object
     ) -> ChatResponseAsyncGen:
         """Answer messages in the engine's worker, giving the text as it comes."""
-        completion = await self.astream_complete(self._render(messages), formatted=True)
-        return astream_completion_response_to_chat_response(completion)
+        return astream_completion_response_to_chat_response(await self._agrow(pairs_of(messages)))
 
-    def _render(self, messages: Sequence[ChatMessage]) -> str:
-        return render_messages(self._engine.reader.local, messages)
+    def _speak(self, prompt: Prompt) -> Completion:
+        return self._engine.complete(prompt, self.max_new_tokens)
 
-    def _pieces(self, prompt: str, formatted: bool) -> Generator[str, None, None]:
-        rendered = prompt if formatted else self._render([ChatMessage(content=prompt)])
-        return generate(self._engine, rendered, self.max_new_tokens)
+    async def _agrow(self, prompt: Prompt) -> CompletionResponseAsyncGen:
+        def start() -> tuple[Completion, Completion]:
+            completion = self._speak(prompt)
+            return completion, completion
 
-    async def _async_pieces(self, prompt: str, formatted: bool) -> AsyncGenerator[str, None]:
-        work = worker_of(self._engine).begin(lambda: (None, self._pieces(prompt, formatted)))
-        await work.head()
-        async with aclosing(work.pieces()) as pieces:
-            async for piece in pieces:
-                yield piece
+        text = self._engine.worker.begin(start)
+        return _grow_async(await text.head(), text)
+
+    async def _awhole(self, prompt: Prompt) -> CompletionResponse:
+        parts = [part async for part in await self._agrow(prompt)]
+        return parts[-1] if parts else CompletionResponse(text="")
 
 
-def _grow(pieces: Generator[str, None, None]) -> CompletionResponseGen:
+def _prompt(prompt: str, formatted: bool) -> Prompt:
+    return prompt if formatted else [("user", prompt)]
+
+
+def _whole(completion: Completion) -> CompletionResponse:
+    with completion:
+        text = "".join(completion)
+    return _response(completion, text)
+
+
+def _grow(completion: Completion) -> CompletionResponseGen:
     text = ""
-    for piece in pieces:
-        text += piece
-        yield CompletionResponse(text=text, delta=piece)
+    with completion:
+        for piece in completion:
+            text += piece
+            yield _response(completion, text, piece)
 
 
-async def _grow_async(pieces: AsyncGenerator[str, None]) -> CompletionResponseAsyncGen:
+async def _grow_async(
+    completion: Completion, spoken: AsyncText[Completion]
+) -> CompletionResponseAsyncGen:
     text = ""
-    async for piece in pieces:
-        text += piece
-        yield CompletionResponse(text=text, delta=piece)
+    async with aclosing(spoken.pieces()) as pieces:
+        async for piece in pieces:
+            text += piece
+            yield _response(completion, text, piece)
+
+
+def _response(completion: Completion, text: str, piece: str | None = None) -> CompletionResponse:
+    """Give the text so far, with the counts that the framework's token counter looks for."""
+    usage = {
+        "prompt_tokens": completion.prompt_tokens,
+        "completion_tokens": completion.new_tokens,
+    }
+    return CompletionResponse(text=text, delta=piece, raw={"usage": usage})

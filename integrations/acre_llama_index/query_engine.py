@@ -4,24 +4,15 @@ from collections.abc import Sequence
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.response.schema import RESPONSE_TYPE
-from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
-from llama_index.core.instrumentation.events.retrieval import (
-    RetrievalEndEvent,
-    RetrievalStartEvent,
-)
-from llama_index.core.instrumentation.events.synthesis import (
-    SynthesizeEndEvent,
-    SynthesizeStartEvent,
-)
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import QueryBundle
 
 from acre_llama_index.asking import Asking, ask, begin
-from acre_llama_index.events import dispatcher
 from acre_llama_index.retriever import ACRERetriever
 from acre_llama_index.synthesizer import ACRESynthesizer
-from acre_llama_index.worker import worker_of
+from acre_llama_index.telling import querying, retrieving, synthesizing
 from acre_rag import ACREEngine
 
 
@@ -93,36 +84,34 @@ class ACREQueryEngine(RetrieverQueryEngine):
         return self._synthesizer.drop_passages()
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        own = self._own_retriever()
+        own, question = self._own_retriever(), query_bundle.query_str
         if own is None:
             response: RESPONSE_TYPE = super()._query(query_bundle)
             return response
-        with self.callback_manager.event(
-            CBEventType.QUERY, payload={EventPayload.QUERY_STR: query_bundle.query_str}
-        ) as event:
-            dispatcher.event(RetrievalStartEvent(str_or_query_bundle=query_bundle))
-            asking = self._ask(own, query_bundle)
-            _tell_retrieved(query_bundle, asking)
-            response = self._synthesizer.respond(asking, query_bundle.query_str)
-            dispatcher.event(SynthesizeEndEvent(query=query_bundle, response=response))
-            event.on_end(payload={EventPayload.RESPONSE: response})
+        with querying(self.callback_manager, query_bundle) as tell:
+            with retrieving(self.callback_manager, query_bundle) as tell_nodes:
+                asking = self._ask(own, question)
+                tell_nodes(asking.nodes if asking is not None else [])
+            with synthesizing(self.callback_manager, query_bundle) as tell_answer:
+                response = self._synthesizer.respond(asking, question)
+                tell_answer(response)
+            tell(response)
         return response
 
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        own = self._own_retriever()
+        own, question = self._own_retriever(), query_bundle.query_str
         if own is None:
             response: RESPONSE_TYPE = await super()._aquery(query_bundle)
             return response
-        with self.callback_manager.event(
-            CBEventType.QUERY, payload={EventPayload.QUERY_STR: query_bundle.query_str}
-        ) as event:
-            dispatcher.event(RetrievalStartEvent(str_or_query_bundle=query_bundle))
-            work = worker_of(self.engine).begin(lambda: begin(self._ask(own, query_bundle)))
-            asking = await work.head()
-            _tell_retrieved(query_bundle, asking)
-            response = await self._synthesizer.arespond(asking, query_bundle.query_str, work)
-            dispatcher.event(SynthesizeEndEvent(query=query_bundle, response=response))
-            event.on_end(payload={EventPayload.RESPONSE: response})
+        with querying(self.callback_manager, query_bundle) as tell:
+            with retrieving(self.callback_manager, query_bundle) as tell_nodes:
+                text = begin(self.engine, lambda: self._ask(own, question))
+                asking = await text.head()
+                tell_nodes(asking.nodes if asking is not None else [])
+            with synthesizing(self.callback_manager, query_bundle) as tell_answer:
+                response = await self._synthesizer.arespond(asking, question, text)
+                tell_answer(response)
+            tell(response)
         return response
 
     def _own_retriever(self) -> ACRERetriever | None:
@@ -137,12 +126,5 @@ class ACREQueryEngine(RetrieverQueryEngine):
             return retriever
         return None
 
-    def _ask(self, retriever: ACRERetriever, query_bundle: QueryBundle) -> Asking | None:
-        question, settings = query_bundle.query_str, self._synthesizer.settings
-        return ask(self.engine, question, retriever.candidates(), settings)
-
-
-def _tell_retrieved(query_bundle: QueryBundle, asking: Asking | None) -> None:
-    nodes = asking.nodes if asking is not None else []
-    dispatcher.event(RetrievalEndEvent(str_or_query_bundle=query_bundle, nodes=nodes))
-    dispatcher.event(SynthesizeStartEvent(query=query_bundle))
+    def _ask(self, retriever: ACRERetriever, question: str) -> Asking | None:
+        return ask(self.engine, question, retriever.candidates(), self._synthesizer.settings)

@@ -10,81 +10,119 @@ from llama_index.core.base.response.schema import (
     Response,
     StreamingResponse,
 )
-from llama_index.core.callbacks import CallbackManager
 
 from acre_llama_index.asking import Asking
-from acre_llama_index.events import GenerationEvents, tell_refilled
-from acre_llama_index.worker import AsyncText
-from acre_rag import Answer
+from acre_llama_index.telling import Generating
+from acre_rag import Answer, AsyncText
 
 
 class ACREResponse(Response):
     """A response that notebooks show with its refill map.
 
     Args:
-        asking: What was asked; its stream has ended.
-        metadata: What it cost.
+        answering: What was answered, to its end.
     """
 
-    def __init__(self, asking: Asking, metadata: dict[str, Any]) -> None:
+    def __init__(self, answering: "Answering") -> None:
         # No field of the framework's dataclass: instruments write down fields, and need no map.
-        self.answer: Answer = asking.stream.answer
-        super().__init__(self.answer.text, asking.nodes, metadata)
+        self.answer: Answer = answering.asking.stream.answer
+        super().__init__(self.answer.text, answering.asking.nodes, answering.metadata)
+
+    def __str__(self) -> str:
+        """Give the text; the framework would make "None" of an empty one."""
+        return self.answer.text
 
     def _repr_html_(self) -> str:
         return self.answer._repr_html_()
 
 
+class ACREStreamingResponse(StreamingResponse):
+    """A response that gives its text as it comes; closing its generator stops the model.
+
+    Args:
+        answering: What is answered.
+    """
+
+    def __init__(self, answering: "Answering") -> None:
+        self._answering = answering
+        super().__init__(answering.pieces(), answering.asking.nodes, answering.metadata)
+
+    def __str__(self) -> str:
+        """Read to the end; the framework would make "None" of an empty text."""
+        super().__str__()
+        return self.response_txt or ""
+
+    def get_response(self) -> Response:
+        """Read to the end; what was stopped before it has no refill map."""
+        response: Response = super().get_response()
+        return ACREResponse(self._answering) if self._answering.complete else response
+
+
+class ACREAsyncStreamingResponse(AsyncStreamingResponse):
+    """A response that gives its text as a worker generates it; closing it stops the model.
+
+    Args:
+        answering: What is answered.
+        text: The answer's text, as it comes.
+    """
+
+    def __init__(self, answering: "Answering", text: AsyncText[Asking | None]) -> None:
+        self._answering = answering
+        super().__init__(answering.apieces(text), answering.asking.nodes, answering.metadata)
+
+    def __str__(self) -> str:
+        """Read to the end; the framework would make "None" of an empty text."""
+        super().__str__()
+        return self.response_txt or ""
+
+    async def get_response(self) -> Response:
+        """Read to the end; what was stopped before it has no refill map."""
+        response: Response = await super().get_response()
+        return ACREResponse(self._answering) if self._answering.complete else response
+
+
 class Answering:
-    """Turns one question's answer into a response, and tells the framework's instruments.
+    """One question's answer on its way to a response.
 
     Args:
         asking: The question.
-        question: Its text.
-        callbacks: The framework's older instruments.
+        generating: Tells the framework's instruments.
+
+    Attributes:
+        asking: The question.
+        metadata: What it costs; how long it took as soon as that is known.
+        complete: Whether the answer has come to its end.
     """
 
-    def __init__(self, asking: Asking, question: str, callbacks: CallbackManager) -> None:
-        self._asking = asking
-        tell_refilled(asking)
-        self._events = GenerationEvents(callbacks, question)
-        # A streaming response is given this before how long it took is known.
-        self._metadata: dict[str, Any] = {"usage": asking.usage()}
+    def __init__(self, asking: Asking, generating: Generating) -> None:
+        self.asking = asking
+        self.metadata: dict[str, Any] = {"usage": asking.usage()}
+        self.complete = False
+        self._generating = generating
 
-    def respond(self) -> Response:
-        """Generate the whole answer."""
-        for _ in self._pieces():
-            pass
-        return ACREResponse(self._asking, self._metadata)
-
-    def stream(self) -> StreamingResponse:
-        """Give the answer as it is generated; closing its generator stops the model."""
-        return StreamingResponse(self._pieces(), self._asking.nodes, self._metadata)
-
-    async def arespond(self, work: AsyncText[Asking | None]) -> Response:
-        """Generate the whole answer in the worker."""
-        async for _ in self._async_pieces(work):
-            pass
-        return ACREResponse(self._asking, self._metadata)
-
-    def astream(self, work: AsyncText[Asking | None]) -> AsyncStreamingResponse:
-        """Give the answer as the worker generates it; closing its generator stops the model."""
-        return AsyncStreamingResponse(self._async_pieces(work), self._asking.nodes, self._metadata)
-
-    def _pieces(self) -> Generator[str, None, None]:
+    def pieces(self) -> Generator[str, None, None]:
+        """Give the text as it comes; closing this stops the model."""
         try:
-            yield from self._asking.pieces()
+            with self._generating as generating, self.asking.stream as stream:
+                for piece in stream:
+                    generating.tell(piece)
+                    yield piece
+            self.complete = True
         finally:
-            self._end()
+            self._take_time()
 
-    async def _async_pieces(self, work: AsyncText[Asking | None]) -> AsyncGenerator[str, None]:
-        async with aclosing(work.pieces()) as pieces:
-            async for piece in pieces:
-                yield piece
-        # Stopped early, the worker may still be at its last piece: how long it takes is not known.
-        self._end()
+    async def apieces(self, text: AsyncText[Asking | None]) -> AsyncGenerator[str, None]:
+        """Give the text as a worker generates it; closing this stops the model."""
+        try:
+            with self._generating as generating:
+                async with aclosing(text.pieces()) as pieces:
+                    async for piece in pieces:
+                        generating.tell(piece)
+                        yield piece
+            self.complete = True
+        finally:
+            self._take_time()
 
-    def _end(self) -> None:
-        answer = self._asking.stream.answer
-        self._metadata["seconds"] = asdict(answer.seconds)
-        self._events.end(answer)
+    def _take_time(self) -> None:
+        # Of an answer that was stopped: up to now, though the worker may be at its last piece.
+        self.metadata["seconds"] = asdict(self.asking.stream.seconds)

@@ -10,7 +10,6 @@ from llama_index.core.vector_stores import MetadataFilters
 from acre_llama_index.asking import retrieve
 from acre_llama_index.candidates import Candidates, stored_candidates
 from acre_llama_index.events import ACRESelectEvent, dispatcher
-from acre_llama_index.worker import worker_of
 from acre_rag import ACREEngine, Retrieval
 
 _Found = tuple[list[NodeWithScore], Retrieval | None]
@@ -54,7 +53,7 @@ class ACRERetriever(BaseRetriever):
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         question = query_bundle.query_str
-        return _tell(await worker_of(self.engine).run(lambda: self._find(question)))
+        return _tell(await self.engine.worker.run(lambda: self._find(question)))
 
     def _find(self, question: str) -> _Found:
         return retrieve(

@@ -8,11 +8,7 @@ from llama_index.core.base.response.schema import (
     Response,
     StreamingResponse,
 )
-from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
-from llama_index.core.instrumentation.events.synthesis import (
-    SynthesizeEndEvent,
-    SynthesizeStartEvent,
-)
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
 from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.response_synthesizers import BaseSynthesizer
@@ -21,11 +17,15 @@ from llama_index.core.types import RESPONSE_TEXT_TYPE
 
 from acre_llama_index.asking import Asking, AskSettings, ask, begin
 from acre_llama_index.candidates import candidates_of_nodes, drop_passages
-from acre_llama_index.events import dispatcher
+from acre_llama_index.events import tell_refilled
 from acre_llama_index.llm import ACRELLM
-from acre_llama_index.responses import Answering
-from acre_llama_index.worker import AsyncText, worker_of
-from acre_rag import ACREEngine
+from acre_llama_index.responses import (
+    ACREAsyncStreamingResponse,
+    ACREStreamingResponse,
+    Answering,
+)
+from acre_llama_index.telling import Generating, synthesizing
+from acre_rag import ACREEngine, AsyncText
 
 
 class ACRESynthesizer(BaseSynthesizer):
@@ -82,16 +82,11 @@ class ACRESynthesizer(BaseSynthesizer):
         **_unused: object,
     ) -> RESPONSE_TYPE:
         """Answer from the caches of nodes; without any text, say the framework's empty response."""
-        bundle = query if isinstance(query, QueryBundle) else QueryBundle(query)
-        dispatcher.event(SynthesizeStartEvent(query=query))
-        with self._callback_manager.event(
-            CBEventType.SYNTHESIZE, payload={EventPayload.QUERY_STR: bundle.query_str}
-        ) as event:
-            asking = self._ask(bundle.query_str, nodes)
-            response = self.respond(asking, bundle.query_str)
+        bundle = _bundle(query)
+        with synthesizing(self._callback_manager, bundle) as tell:
+            response = self.respond(self._ask(bundle.query_str, nodes), bundle.query_str)
             response.source_nodes = [*response.source_nodes, *(additional_source_nodes or [])]
-            event.on_end(payload={EventPayload.RESPONSE: response})
-        dispatcher.event(SynthesizeEndEvent(query=query, response=response))
+            tell(response)
         return response
 
     async def asynthesize(
@@ -102,59 +97,53 @@ class ACRESynthesizer(BaseSynthesizer):
         **_unused: object,
     ) -> RESPONSE_TYPE:
         """Answer as `synthesize` does, in the engine's worker."""
-        bundle = query if isinstance(query, QueryBundle) else QueryBundle(query)
-        dispatcher.event(SynthesizeStartEvent(query=query))
-        with self._callback_manager.event(
-            CBEventType.SYNTHESIZE, payload={EventPayload.QUERY_STR: bundle.query_str}
-        ) as event:
-            work = worker_of(self.engine).begin(lambda: begin(self._ask(bundle.query_str, nodes)))
-            response = await self.arespond(await work.head(), bundle.query_str, work)
+        bundle = _bundle(query)
+        with synthesizing(self._callback_manager, bundle) as tell:
+            text = begin(self.engine, lambda: self._ask(bundle.query_str, nodes))
+            response = await self.arespond(await text.head(), bundle.query_str, text)
             response.source_nodes = [*response.source_nodes, *(additional_source_nodes or [])]
-            event.on_end(payload={EventPayload.RESPONSE: response})
-        dispatcher.event(SynthesizeEndEvent(query=query, response=response))
+            tell(response)
         return response
 
     def respond(self, asking: Asking | None, question: str) -> Response | StreamingResponse:
         """Turn a question into a response, streaming or not."""
-        if asking is None:
-            if self._streaming:
-                return StreamingResponse(self._empty_response_generator())
-            return Response(self._empty_response)
-        answering = Answering(asking, question, self._callback_manager)
-        return answering.stream() if self._streaming else answering.respond()
+        streaming = StreamingResponse(self._empty_response_generator())
+        if asking is not None:
+            streaming = ACREStreamingResponse(self._answering(asking, question))
+        return streaming if self._streaming else streaming.get_response()
 
     async def arespond(
-        self, asking: Asking | None, question: str, work: AsyncText[Asking | None]
+        self, asking: Asking | None, question: str, text: AsyncText[Asking | None]
     ) -> Response | AsyncStreamingResponse:
         """Turn a question that the worker answers into a response, streaming or not."""
-        if asking is None:
-            if self._streaming:
-                return AsyncStreamingResponse(self._empty_response_agenerator())
-            return Response(self._empty_response)
-        answering = Answering(asking, question, self._callback_manager)
-        return answering.astream(work) if self._streaming else await answering.arespond(work)
+        streaming = AsyncStreamingResponse(self._empty_response_agenerator())
+        if asking is not None:
+            streaming = ACREAsyncStreamingResponse(self._answering(asking, question), text)
+        return streaming if self._streaming else await streaming.get_response()
 
     def get_response(
         self, query_str: str, text_chunks: Sequence[str], **_unused: object
     ) -> RESPONSE_TEXT_TYPE:
         """Answer from texts, each found by its content or read now."""
-        asking = self._ask(query_str, _nodes(text_chunks))
-        response = self.respond(asking, query_str)
-        if isinstance(response, StreamingResponse):
-            return response.response_gen
-        return response.response or ""
+        response = self.respond(self._ask(query_str, _nodes(text_chunks)), query_str)
+        return response.response_gen if isinstance(response, StreamingResponse) else str(response)
 
     async def aget_response(
         self, query_str: str, text_chunks: Sequence[str], **_unused: object
     ) -> RESPONSE_TEXT_TYPE:
         """Answer as `get_response` does, in the engine's worker."""
-        work = worker_of(self.engine).begin(
-            lambda: begin(self._ask(query_str, _nodes(text_chunks)))
-        )
-        response = await self.arespond(await work.head(), query_str, work)
+        text = begin(self.engine, lambda: self._ask(query_str, _nodes(text_chunks)))
+        response = await self.arespond(await text.head(), query_str, text)
         if isinstance(response, AsyncStreamingResponse):
             return response.response_gen
-        return response.response or ""
+        return str(response)
+
+    def _answering(self, asking: Asking, question: str) -> Answering:
+        tell_refilled(asking)
+        generating = Generating(
+            self._callback_manager, self._llm, question, asking, streaming=self._streaming
+        )
+        return Answering(asking, generating)
 
     def _ask(self, question: str, nodes: Sequence[NodeWithScore]) -> Asking | None:
         return ask(self.engine, question, candidates_of_nodes(self.engine, nodes), self.settings)
@@ -168,3 +157,7 @@ class ACRESynthesizer(BaseSynthesizer):
 
 def _nodes(texts: Sequence[str]) -> list[NodeWithScore]:
     return [NodeWithScore(node=TextNode(text=text)) for text in texts]
+
+
+def _bundle(query: QueryType) -> QueryBundle:
+    return query if isinstance(query, QueryBundle) else QueryBundle(query)

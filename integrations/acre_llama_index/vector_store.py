@@ -15,7 +15,6 @@ from acre_llama_index.asking import retrieve
 from acre_llama_index.candidates import stored_candidates
 from acre_llama_index.nodes import SOURCE_KEY, has_text
 from acre_llama_index.progress import read_nodes
-from acre_llama_index.worker import worker_of
 from acre_rag import ACREEngine, ACREError
 
 
@@ -62,7 +61,7 @@ class ACREVectorStore(BasePydanticVectorStore):
 
     async def async_add(self, nodes: Sequence[BaseNode], **_unused: object) -> list[str]:
         """Read nodes in the engine's worker."""
-        return await worker_of(self._engine).run(lambda: self.add(nodes))
+        return await self._engine.worker.run(lambda: self.add(nodes))
 
     def delete(self, ref_doc_id: str, **_unused: object) -> None:
         """Remove a document's cache, or those of its parts."""
@@ -73,7 +72,7 @@ class ACREVectorStore(BasePydanticVectorStore):
 
     async def adelete(self, ref_doc_id: str, **_unused: object) -> None:
         """Remove a document's cache in the engine's worker."""
-        await worker_of(self._engine).run(lambda: self.delete(ref_doc_id))
+        await self._engine.worker.run(lambda: self.delete(ref_doc_id))
 
     def delete_nodes(
         self,
@@ -114,7 +113,7 @@ class ACREVectorStore(BasePydanticVectorStore):
 
     async def aquery(self, query: VectorStoreQuery, **_unused: object) -> VectorStoreQueryResult:
         """Find the best places in the engine's worker."""
-        return await worker_of(self._engine).run(lambda: self.query(query))
+        return await self._engine.worker.run(lambda: self.query(query))
 
     def _sources(self) -> dict[str, str]:
         """Name what each stored document was cut from, or else itself."""

@@ -338,7 +338,7 @@ def test_the_llm_speaks_as_the_plain_model_does(engine: ACREEngine) -> None:
 
 
 def test_a_prompt_beyond_the_context_is_reported_in_our_words(engine: ACREEngine) -> None:
-    with pytest.raises(ACREError, match="shorten it"):
+    with pytest.raises(ACREError, match="shorten the prompt"):
         ACRELLM(engine).complete("the ferry " * 5000)
 
 
