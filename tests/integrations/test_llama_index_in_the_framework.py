@@ -1,7 +1,6 @@
 """Our parts inside the framework's own: routers, tools, retrievers, agents, instruments."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from llama_index.core import QueryBundle
@@ -9,10 +8,6 @@ from llama_index.core.agent.workflow import ReActAgent
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
-from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
-from llama_index.core.instrumentation import get_dispatcher
-from llama_index.core.instrumentation.event_handlers import BaseEventHandler
-from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.postprocessor import SimilarityPostprocessor
 from llama_index.core.query_engine import (
     RetrieverQueryEngine,
@@ -354,87 +349,3 @@ def test_an_agent_may_think_with_the_local_model(engine: ACREEngine) -> None:
         return str(await agent.run(QUESTION))
 
     assert asyncio.run(run())
-
-
-class Recorder(BaseEventHandler):
-    """Writes down what happens."""
-
-    events: list[BaseEvent] = []  # noqa: RUF012  # a field of the framework's model
-
-    @classmethod
-    def class_name(cls) -> str:
-        return "Recorder"
-
-    def handle(self, event: BaseEvent, **_unused: object) -> None:
-        self.events.append(event)
-
-
-@pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    handler = Recorder(events=[])
-    root = get_dispatcher()
-    root.add_event_handler(handler)
-    yield handler
-    root.event_handlers.remove(handler)
-
-
-ORDER = [
-    "QueryStartEvent",
-    "RetrievalStartEvent",
-    "RetrievalEndEvent",
-    "SynthesizeStartEvent",
-    "ACRESelectEvent",
-    "ACREFetchEvent",
-    "ACRERefillEvent",
-    "LLMCompletionStartEvent",
-    "LLMCompletionEndEvent",
-    "SynthesizeEndEvent",
-    "QueryEndEvent",
-]
-
-
-def test_events_come_in_the_frameworks_order(engine: ACREEngine, recorder: Recorder) -> None:
-    query_engine = ACREQueryEngine(engine, max_new_tokens=2)
-
-    response = query_engine.query(QUESTION)
-    sync = [event.class_name() for event in recorder.events]
-    refill = next(e for e in recorder.events if e.class_name() == "ACRERefillEvent")
-    recorder.events.clear()
-    asyncio.run(query_engine.aquery(QUESTION))
-
-    assert sync == ORDER
-    assert [event.class_name() for event in recorder.events] == ORDER
-    assert refill.refilled_tokens == response.metadata["usage"]["refilled_tokens"]
-    assert refill.hit
-
-
-def test_what_was_refilled_is_told_before_the_first_word(
-    engine: ACREEngine, recorder: Recorder
-) -> None:
-    response = ACREQueryEngine(engine, streaming=True, max_new_tokens=2).query(QUESTION)
-
-    told = {event.class_name(): event for event in recorder.events}
-    assert "LLMCompletionEndEvent" not in told
-    assert told["ACRESelectEvent"].seconds > 0
-    assert told["ACREFetchEvent"].bytes_read == response.metadata["usage"]["bytes_read"]
-    assert told["ACRERefillEvent"].hit
-    str(response)
-
-
-def test_events_of_a_retriever_in_front_are_its_own(engine: ACREEngine, recorder: Recorder) -> None:
-    front = FixedRetriever(passage("The oil", document="dryer"))
-
-    ACREQueryEngine(engine, front, max_new_tokens=2).query(QUESTION)
-
-    assert [event.class_name() for event in recorder.events] == ORDER
-
-
-def test_tokens_are_counted(engine: ACREEngine) -> None:
-    counter = TokenCountingHandler()
-    query_engine = ACREQueryEngine(
-        engine, streaming=True, max_new_tokens=5, callback_manager=CallbackManager([counter])
-    )
-
-    str(query_engine.query(QUESTION))
-
-    assert counter.completion_llm_token_count > 0
