@@ -1,9 +1,8 @@
 """Chats over an index: which of the framework's chat engines, and what each is given."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from llama_index.core.base.base_query_engine import BaseQueryEngine
-from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.chat_engine import (
     CondensePlusContextChatEngine,
     CondenseQuestionChatEngine,
@@ -13,10 +12,14 @@ from llama_index.core.chat_engine import (
 from llama_index.core.chat_engine.types import BaseChatEngine, ChatMode
 from llama_index.core.llms import LLM
 
-from acre_rag import ACREError
+from acre_llama_index.llm import ACRELLM
+from acre_rag import ACREEngine, ACREError
 
-RETRIEVER_ARGUMENTS = frozenset({"similarity_top_k", "filters", "doc_ids", "refill_tokens"})
-QUERY_ARGUMENTS = RETRIEVER_ARGUMENTS | {
+if TYPE_CHECKING:
+    from acre_llama_index.index import ACREIndex
+
+_RETRIEVER_ARGUMENTS = frozenset({"similarity_top_k", "filters", "doc_ids", "refill_tokens"})
+_QUERY_ARGUMENTS = _RETRIEVER_ARGUMENTS | {
     "streaming",
     "max_new_tokens",
     "instructions",
@@ -25,33 +28,52 @@ QUERY_ARGUMENTS = RETRIEVER_ARGUMENTS | {
 
 
 def condensing_chat(
-    query_engine: BaseQueryEngine, llm: LLM, arguments: Mapping[str, object]
+    index: "ACREIndex", llm: LLM | None, arguments: Mapping[str, Any]
 ) -> BaseChatEngine:
     """Condense a conversation into one question, which is asked as any other."""
-    return CondenseQuestionChatEngine.from_defaults(
-        query_engine=query_engine,
-        llm=llm,
-        **arguments,  # type: ignore[arg-type]  # the chat engine checks them
+    query, chat = _split(arguments, _QUERY_ARGUMENTS)
+    engine: BaseChatEngine = CondenseQuestionChatEngine.from_defaults(
+        query_engine=index.as_query_engine(**query), llm=llm or ACRELLM(index.engine), **chat
     )
+    return engine
 
 
 def text_chat(
-    mode: ChatMode, retriever: BaseRetriever, llm: LLM, arguments: Mapping[str, object]
+    index: "ACREIndex", mode: ChatMode, llm: LLM | None, arguments: Mapping[str, Any]
 ) -> BaseChatEngine:
     """Put text into the prompt of an LLM; no cache is used.
 
     Raises:
         ACREError: There is no such mode.
     """
+    search, chat = _split(arguments, _RETRIEVER_ARGUMENTS)
+    model = llm or _speaker(index.engine, chat.pop("max_new_tokens", None))
+    chat.pop("streaming", None)  # a chat engine has methods for it
+    engine: BaseChatEngine
     if mode == ChatMode.SIMPLE:
-        return SimpleChatEngine.from_defaults(llm=llm, **arguments)  # type: ignore[arg-type]
-    engines = {
-        ChatMode.CONTEXT: ContextChatEngine,
-        ChatMode.CONDENSE_PLUS_CONTEXT: CondensePlusContextChatEngine,
-    }
-    if mode not in engines:
-        modes = ", ".join(["condense_question", "simple", *(known.value for known in engines)])
-        raise ACREError(f"chat_mode is {str(mode)!r}; expected one of {modes}: choose one")
-    return engines[mode].from_defaults(  # type: ignore[attr-defined, no-any-return]
-        retriever=retriever, llm=llm, **arguments
-    )
+        engine = SimpleChatEngine.from_defaults(llm=model, **chat)
+    elif mode == ChatMode.CONTEXT:
+        retriever = index.as_retriever(**search)
+        engine = ContextChatEngine.from_defaults(retriever=retriever, llm=model, **chat)
+    elif mode == ChatMode.CONDENSE_PLUS_CONTEXT:
+        retriever = index.as_retriever(**search)
+        engine = CondensePlusContextChatEngine.from_defaults(retriever, llm=model, **chat)
+    else:
+        raise ACREError(
+            f"chat_mode is {str(getattr(mode, 'value', mode))!r}; expected condense_question, "
+            "best, simple, context or condense_plus_context: choose one, or give an agent "
+            "QueryEngineTool.from_defaults(index.as_query_engine())"
+        )
+    return engine
+
+
+def _speaker(engine: ACREEngine, max_new_tokens: int | None) -> ACRELLM:
+    return ACRELLM(engine) if max_new_tokens is None else ACRELLM(engine, max_new_tokens)
+
+
+def _split(
+    arguments: Mapping[str, Any], names: frozenset[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give apart the arguments of some names, and the rest."""
+    ours = {name: value for name, value in arguments.items() if name in names}
+    return ours, {name: value for name, value in arguments.items() if name not in names}

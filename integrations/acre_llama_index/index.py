@@ -18,12 +18,7 @@ from llama_index.core.storage.storage_context import StorageContext
 from llama_index.core.vector_stores import MetadataFilters
 
 from acre_llama_index.candidates import Candidates
-from acre_llama_index.chat import (
-    QUERY_ARGUMENTS,
-    RETRIEVER_ARGUMENTS,
-    condensing_chat,
-    text_chat,
-)
+from acre_llama_index.chat import condensing_chat, text_chat
 from acre_llama_index.index_struct import STRUCT_TYPE, ACREIndexStruct
 from acre_llama_index.llm import ACRELLM
 from acre_llama_index.own_documents import OwnDocuments
@@ -178,13 +173,10 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
                 own model. An answer from a cache is always the engine's.
             **kwargs: What `as_query_engine` takes, and what the framework's chat engine takes.
         """
-        model = resolve_llm(llm) if llm is not None else ACRELLM(self.engine)
-        chat = {name: value for name, value in kwargs.items() if name not in QUERY_ARGUMENTS}
+        model = resolve_llm(llm) if llm is not None else None
         if chat_mode in (ChatMode.CONDENSE_QUESTION, ChatMode.BEST):
-            query = {name: value for name, value in kwargs.items() if name in QUERY_ARGUMENTS}
-            return condensing_chat(self.as_query_engine(**query), model, chat)
-        search = {name: value for name, value in kwargs.items() if name in RETRIEVER_ARGUMENTS}
-        return text_chat(chat_mode, self.as_retriever(**search), model, chat)
+            return condensing_chat(self, model, kwargs)
+        return text_chat(self, chat_mode, model, kwargs)
 
     def build_index_from_nodes(
         self, nodes: Sequence[BaseNode], **build_kwargs: object

@@ -7,32 +7,25 @@ from pathlib import Path
 import pytest
 from llama_index.core import (
     Document,
-    Settings,
     SimpleDirectoryReader,
     StorageContext,
     load_index_from_storage,
 )
-from llama_index.core.chat_engine import CondenseQuestionChatEngine, SimpleChatEngine
 from llama_index.core.indices.base import BaseIndex
 from llama_index.core.llms import MockLLM
-from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 
 from acre_llama_index import ACREIndex
 from acre_rag import ACREEngine, ACREError
 from acre_rag import Document as ACREDocument
-from tests.integrations.conftest import DRYER, FERRY
-
-QUESTION = "When does the ferry leave?"
+from tests.integrations.conftest import FERRY
+from tests.integrations.llama_index_parts import QUESTION, llama_documents
 
 
 @pytest.fixture
 def documents() -> list[Document]:
-    return [
-        Document(doc_id=one.id, text=one.text, metadata=dict(one.metadata))
-        for one in (FERRY, DRYER)
-    ]
+    return llama_documents()
 
 
 @pytest.fixture
@@ -44,11 +37,6 @@ def asked(index: ACREIndex) -> set[str]:
     """Documents that a question to an index looks into."""
     nodes = index.as_retriever(refill_tokens=1000).retrieve(QUESTION)
     return {found.node.ref_doc_id for found in nodes}
-
-
-def memory() -> ChatMemoryBuffer:
-    """Remember in plain memory: the framework's default leaves a database open behind it."""
-    return ChatMemoryBuffer.from_defaults(token_limit=2000)
 
 
 def stored(index: ACREIndex) -> set[str]:
@@ -344,48 +332,6 @@ def test_files_come_in_through_the_frameworks_reader(
     (found, *_) = index.as_retriever().retrieve(QUESTION)
     assert found.node.metadata["file_name"] == "fähre 🚢.txt"
     assert FERRY.text[found.node.start_char_idx : found.node.end_char_idx] == found.node.text
-
-
-def test_a_chat_goes_through_the_cache(index: ACREIndex) -> None:
-    chat = index.as_chat_engine(memory=memory(), max_new_tokens=6)
-
-    assert isinstance(chat, CondenseQuestionChatEngine)
-    first = chat.chat(QUESTION)
-    assert str(first) == str(index.as_query_engine(max_new_tokens=6).query(QUESTION))
-    assert first.source_nodes
-    assert str(chat.chat("And on Sundays?"))
-    assert len(chat.chat_history) == 4
-
-
-def test_a_chat_streams(index: ACREIndex) -> None:
-    whole = str(index.as_query_engine(max_new_tokens=9).query(QUESTION))
-
-    pieces = list(
-        index.as_chat_engine(memory=memory(), max_new_tokens=9).stream_chat(QUESTION).response_gen
-    )
-
-    assert len(pieces) > 5
-    assert "".join(pieces).strip() == whole
-
-
-def test_an_async_chat_streams(index: ACREIndex) -> None:
-    async def collect() -> list[str]:
-        chat = index.as_chat_engine(memory=memory(), max_new_tokens=9)
-        response = await chat.astream_chat(QUESTION)
-        return [piece async for piece in response.async_response_gen()]
-
-    assert len(asyncio.run(collect())) > 5
-
-
-def test_no_door_asks_for_another_llm(index: ACREIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_settings: object) -> None:
-        pytest.fail("Settings.llm was asked for")
-
-    monkeypatch.setattr(type(Settings), "llm", property(refuse))
-
-    assert str(index.as_query_engine(max_new_tokens=2).query(QUESTION))
-    assert str(index.as_chat_engine(memory=memory(), max_new_tokens=2).chat(QUESTION))
-    assert isinstance(index.as_chat_engine("simple", memory=memory()), SimpleChatEngine)
 
 
 def test_another_llm_cannot_answer_from_our_caches(index: ACREIndex) -> None:
