@@ -22,9 +22,12 @@ DRYER = Document(
 )
 
 
-@pytest.fixture(scope="session")
-def talker() -> LocalModel:
-    """A tiny Llama with room to talk; each of its tokens starts a word, and none ends it."""
+# Longer windows than other tests have: these ask for documents that are read fast.
+TALKER_SETTINGS = tiny_settings(window_tokens=48, segment_tokens=96)
+
+
+def make_talker() -> LocalModel:
+    """Make a tiny Llama with room to talk; each of its tokens starts a word, and none ends it."""
     tokenizer = tiny_tokenizer()
     config = FAMILIES["llama"]()
     config.max_position_embeddings = 4096
@@ -38,11 +41,16 @@ def talker() -> LocalModel:
     return LocalModel(model=model, tokenizer=tokenizer, name="talker")
 
 
+@pytest.fixture(scope="session")
+def talker() -> LocalModel:
+    """A tiny Llama that talks on and on, made once."""
+    return make_talker()
+
+
 @pytest.fixture
 def empty_engine(make_engine: MakeEngine, talker: LocalModel) -> ACREEngine:
     """An engine over an empty store."""
-    # Longer windows than other tests have: these ask for documents that are read fast.
-    return make_engine(model=talker, config=tiny_settings(window_tokens=48, segment_tokens=96))
+    return make_engine(model=talker, config=TALKER_SETTINGS)
 
 
 @pytest.fixture
