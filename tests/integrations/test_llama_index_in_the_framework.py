@@ -4,10 +4,9 @@ import asyncio
 
 import pytest
 from llama_index.core import QueryBundle
-from llama_index.core.agent.workflow import ReActAgent
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole
 from llama_index.core.postprocessor import SimilarityPostprocessor
 from llama_index.core.query_engine import (
     RetrieverQueryEngine,
@@ -15,7 +14,7 @@ from llama_index.core.query_engine import (
     SubQuestionQueryEngine,
 )
 from llama_index.core.question_gen.types import BaseQuestionGenerator, SubQuestion
-from llama_index.core.retrievers import QueryFusionRetriever
+from llama_index.core.retrievers import QueryFusionRetriever, RouterRetriever
 from llama_index.core.schema import (
     NodeRelationship,
     NodeWithScore,
@@ -23,11 +22,10 @@ from llama_index.core.schema import (
     TextNode,
 )
 from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
-from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 
 from acre_llama_index import ACRELLM, ACREQueryEngine, ACRERetriever, ACRESynthesizer
 from acre_rag import ACREEngine, ACREError
-from tests.integrations.conftest import DRYER, FERRY
+from tests.integrations.conftest import DRYER, FERRY, decoding_threads
 
 QUESTION = "When does the ferry leave?"
 TEXTS = {FERRY.id: FERRY.text, DRYER.id: DRYER.text}
@@ -98,6 +96,18 @@ def test_rankings_are_fused_by_place(engine: ACREEngine) -> None:
     assert {n.node_id for n in fused.retrieve(QUESTION)} <= {
         n.node_id for n in retriever.retrieve(QUESTION)
     }
+
+
+def test_a_router_retriever_reaches_it(engine: ACREEngine) -> None:
+    tool = RetrieverTool.from_defaults(
+        ACRERetriever(engine, documents=["dryer"]), description="Dryers"
+    )
+    router = RouterRetriever(FirstSelector(), [tool], llm=ACRELLM(engine))
+
+    for found in (router.retrieve(QUESTION), asyncio.run(router.aretrieve(QUESTION))):
+        assert {one.node.ref_doc_id for one in found} == {"dryer"}
+    response = ACREQueryEngine(engine, router, max_new_tokens=4).query(QUESTION)
+    assert str(response) == engine.ask(QUESTION, ["dryer"], max_new_tokens=4).text
 
 
 def test_documents_of_a_retriever_in_front_are_asked_from_their_caches(engine: ACREEngine) -> None:
@@ -280,21 +290,6 @@ def test_a_retriever_tool_gives_the_text(engine: ACREEngine) -> None:
     assert found.node.text.strip() in output.content
 
 
-def test_a_workflow_graph_falls_back_where_nothing_is_stored(empty_engine: ACREEngine) -> None:
-    class Graph(Workflow):
-        @step
-        async def answer(self, event: StartEvent) -> StopEvent:
-            try:
-                return StopEvent(result=await ACREQueryEngine(empty_engine).aquery(event.question))
-            except ACREError as error:
-                return StopEvent(result=f"fallback: {error}")
-
-    async def run() -> str:
-        return str(await Graph().run(question=QUESTION))
-
-    assert asyncio.run(run()).startswith("fallback: ")
-
-
 def test_the_llm_completes_chats_and_streams(engine: ACREEngine) -> None:
     llm = ACRELLM(engine, max_new_tokens=6)
     messages = [ChatMessage(role=MessageRole.USER, content=QUESTION)]
@@ -332,20 +327,34 @@ def test_the_llm_speaks_as_the_plain_model_does(engine: ACREEngine) -> None:
     assert ours == local.tokenizer.decode(rest, skip_special_tokens=True)
 
 
+def test_the_llm_takes_the_frameworks_roles_and_refuses_what_is_no_text(engine: ACREEngine) -> None:
+    llm = ACRELLM(engine, max_new_tokens=6)
+    roles = [MessageRole.DEVELOPER, MessageRole.USER, MessageRole.MODEL, MessageRole.TOOL]
+    plain = [("system", "x"), ("user", "x"), ("assistant", "x"), ("user", "x")]
+
+    said = llm.chat([ChatMessage(role=role, content="x") for role in roles]).message.content
+
+    assert said == "".join(engine.complete(plain, 6))
+    with pytest.raises(ACREError, match=r"ImageBlock.*expected text"):
+        llm.chat([ChatMessage(blocks=[ImageBlock(image=b"no picture")])])
+
+
+def test_a_stream_of_the_llm_that_is_left_frees_the_model(engine: ACREEngine) -> None:
+    llm = ACRELLM(engine, max_new_tokens=3000)
+
+    async def leave() -> str:
+        parts = await llm.astream_complete("Go on")
+        await anext(parts)
+        await parts.aclose()
+        return (await ACRELLM(engine, max_new_tokens=2).acomplete("Go on")).text
+
+    stream = llm.stream_complete("Go on")
+    next(stream)
+    stream.close()
+    assert not decoding_threads()
+    assert asyncio.run(asyncio.wait_for(leave(), 10))
+
+
 def test_a_prompt_beyond_the_context_is_reported_in_our_words(engine: ACREEngine) -> None:
     with pytest.raises(ACREError, match="shorten the prompt"):
         ACRELLM(engine).complete("the ferry " * 5000)
-
-
-# The framework's agents use deprecated parts of its own.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_an_agent_may_think_with_the_local_model(engine: ACREEngine) -> None:
-    tool = QueryEngineTool.from_defaults(
-        ACREQueryEngine(engine, max_new_tokens=2), name="ferries", description="Ferries"
-    )
-
-    async def run() -> str:
-        agent = ReActAgent(tools=[tool], llm=ACRELLM(engine, max_new_tokens=4), streaming=True)
-        return str(await agent.run(QUESTION))
-
-    assert asyncio.run(run())
