@@ -1,6 +1,5 @@
 """`ACREEngine`: read documents once, ask them as often as you like."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 
@@ -9,12 +8,11 @@ from acre_rag.config import ACREConfig, RefillTokens
 from acre_rag.engine.adapter import choose_adapter
 from acre_rag.engine.completion import Completion
 from acre_rag.engine.ingest import Ingestion
-from acre_rag.engine.missing import not_stored, nothing_stored
-from acre_rag.engine.question import Asked, Questioner
+from acre_rag.engine.listing import list_documents, stored_document
+from acre_rag.engine.question import Questioner
 from acre_rag.engine.recall import Recall
 from acre_rag.engine.stream import AnswerStream
 from acre_rag.engine.worker import Worker
-from acre_rag.errors import DocumentReplacedError
 from acre_rag.model.landmarks import LandmarkAdapter
 from acre_rag.model.local import LocalModel
 from acre_rag.model.reader import DocumentReader
@@ -28,9 +26,8 @@ from acre_rag.request import (
 )
 from acre_rag.store.archive import CacheArchive
 from acre_rag.store.location import open_store
-from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore
-from acre_rag.text.document import Document, content_id
+from acre_rag.text.document import Document
 
 
 class ACREEngine:
@@ -153,7 +150,7 @@ class ACREEngine:
             refill_tokens=refill_tokens,
             max_new_tokens=None,
         )
-        return self._ask(request).retrieval(sources)
+        return self._questioner.ask(request).retrieval(sources)
 
     def ask(
         self,
@@ -203,12 +200,7 @@ class ACREEngine:
             max_new_tokens=max_new_tokens,
             instructions=instructions,
         )
-        asked = self._ask(request)
-        try:
-            refilled = self._questioner.refill(asked)
-        except DocumentReplacedError:
-            asked = self._ask(request)
-            refilled = self._questioner.refill(asked)
+        asked, refilled = self._questioner.prepare(request)
         return AnswerStream(self.reader, asked, refilled, max_new_tokens)
 
     def complete(
@@ -235,10 +227,7 @@ class ACREEngine:
         Raises:
             DocumentNotFoundError: It is not stored.
         """
-        manifest = self._archive.load_manifest(document_id)
-        if manifest is None:
-            raise not_stored(self._archive, document_id)
-        return Document(id=document_id, text=manifest.text, metadata=manifest.metadata)
+        return stored_document(self._archive, document_id)
 
     def delete(self, document_id: str) -> bool:
         """Remove a document from the store; was it there?"""
@@ -251,19 +240,7 @@ class ACREEngine:
         Args:
             ids: Documents to look up, those that are not stored being left out; `None` lists all.
         """
-        named = [ids] if isinstance(ids, str) else ids
-        for manifest in self._archive.manifests() if named is None else self._stored(named):
-            yield StoredDocument(
-                id=manifest.document_id,
-                version=manifest.version,
-                content_id=content_id(manifest.text),
-                tokens=manifest.tokens,
-                landmarks=manifest.intervals,
-                bytes=manifest.payload_bytes,
-                metadata=manifest.metadata,
-                created=manifest.created,
-                method=manifest.method,
-            )
+        return list_documents(self._archive, [ids] if isinstance(ids, str) else ids)
 
     def close(self) -> None:
         """Close the store, if the engine has opened it."""
@@ -275,16 +252,3 @@ class ACREEngine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _ask(self, request: Request) -> Asked:
-        started = time.perf_counter()
-        recalled = self._recall.recall(request.documents)
-        if not recalled.documents:
-            raise nothing_stored(self._archive, self.model_name)
-        return self._questioner.ask(recalled, request, started=started)
-
-    def _stored(self, ids: Sequence[str]) -> Iterator[Manifest]:
-        for document_id in dict.fromkeys(ids):
-            manifest = self._archive.load_manifest(document_id)
-            if manifest is not None:
-                yield manifest

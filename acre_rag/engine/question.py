@@ -1,181 +1,62 @@
-"""One question over recalled documents: score, choose, fetch, splice."""
+"""One question: recall, score, choose, fetch, splice."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
-from acre_rag.answer import Retrieval, Seconds, Source, Usage
 from acre_rag.cache import KVBlock
-from acre_rag.engine.recall import Recall, Recalled, RecalledDocument, token_intervals
-from acre_rag.engine.sources import find_sources
-from acre_rag.errors import BudgetError
+from acre_rag.engine.asked import Asked, Refilled, Segment, segments_of
+from acre_rag.engine.missing import nothing_stored
+from acre_rag.engine.recall import Recall, token_intervals
+from acre_rag.errors import BudgetError, DocumentReplacedError
 from acre_rag.model.prompt import QuestionRows
 from acre_rag.model.reader import DocumentReader
-from acre_rag.refill import (
-    Selection,
-    choose,
-    mixture_scores,
-    published_scores,
-    splice,
-    weighted_layers,
-)
-from acre_rag.refill_map import DocumentStrip, RefillMap
+from acre_rag.refill import choose, mixture_scores, published_scores, splice, weighted_layers
 from acre_rag.request import Request
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One segment of one of the documents asked.
-
-    Attributes:
-        document: Its place among the documents.
-        intervals: Its intervals, counted through all documents.
-        landmarks: Its L1, not rotated.
-    """
-
-    document: int
-    intervals: range
-    landmarks: KVBlock
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A question that has chosen its intervals.
-
-    Attributes:
-        recalled: Documents asked, and the costs so far.
-        segments: All segments of those documents, in order.
-        rows: Token ids that follow the documents.
-        selection: What was chosen.
-        started: When the question came, in seconds of `time.perf_counter`.
-        loaded: When the landmarks were there.
-        selected: When the intervals were chosen.
-    """
-
-    recalled: Recalled
-    segments: tuple[Segment, ...]
-    rows: QuestionRows
-    selection: Selection
-    started: float
-    loaded: float
-    selected: float
-
-    def chosen(self, document: int) -> list[int]:
-        """Chosen intervals of a document, counted within it."""
-        offset = self.offset(document)
-        end = offset + self.recalled.documents[document].layout.intervals
-        inside = (self.selection.intervals >= offset) & (self.selection.intervals < end)
-        return (self.selection.intervals[inside] - offset).tolist()
-
-    def offset(self, document: int) -> int:
-        """Number of intervals in the documents before one."""
-        return sum(d.layout.intervals for d in self.recalled.documents[:document])
-
-    def scores(self, document: int) -> list[float]:
-        """Scores of all intervals of a document."""
-        offset = self.offset(document)
-        intervals = self.recalled.documents[document].layout.intervals
-        return self.selection.scores[offset : offset + intervals].tolist()
-
-    def sources(self, count: int | None = None) -> tuple[Source, ...]:
-        """Runs of chosen intervals, in order, split or cut to give `count`."""
-        found = [
-            (document.manifest, self.chosen(index), self.scores(index))
-            for index, document in enumerate(self.recalled.documents)
-        ]
-        return find_sources(found, count)
-
-    def refill_map(self) -> RefillMap:
-        """Scores and chosen intervals over the characters of each document."""
-        strips = [
-            DocumentStrip(
-                document=document.manifest.document_id,
-                characters=len(document.manifest.text),
-                starts=tuple(document.manifest.interval_starts),
-                ends=tuple(document.manifest.interval_ends),
-                scores=tuple(self.scores(index)),
-                chosen=tuple(self.chosen(index)),
-            )
-            for index, document in enumerate(self.recalled.documents)
-        ]
-        return RefillMap(strips=tuple(strips))
-
-    def usage(self, landmarks: int) -> Usage:
-        """Sum up the costs so far."""
-        documents = self.recalled.documents
-        refilled = sum(
-            len(documents[index].layout.interval_tokens_of(interval))
-            for index in range(len(documents))
-            for interval in self.chosen(index)
-        )
-        recomputed = self.recalled.ledger.recomputed_tokens
-        return Usage(
-            document_tokens=sum(document.layout.tokens for document in documents),
-            landmarks=landmarks,
-            refilled_tokens=refilled,
-            encoded_tokens=recomputed,
-            recomputed_tokens=recomputed,
-            bytes_read=self.recalled.ledger.archive.bytes_read,
-        )
-
-    def retrieval(self, sources: int | None) -> Retrieval:
-        """Give the sources alone, nothing having been refilled."""
-        total = time.perf_counter() - self.started
-        seconds = Seconds(
-            load=self.loaded - self.started,
-            select=self.selected - self.loaded,
-            fetch=0.0,
-            first_token=0.0,
-            total=total,
-        )
-        kept = sum(len(self.segments[segment].intervals) for segment in self.selection.segments)
-        return Retrieval(
-            sources=self.sources(sources),
-            usage=self.usage(kept),
-            seconds=seconds,
-            refill_map=self.refill_map(),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refilled:
-    """A cache that is ready to be rotated.
-
-    Attributes:
-        cache: Prefix, landmarks and refilled tokens, not rotated.
-        landmarks: Landmarks in it.
-        fetched: When it was there, in seconds of `time.perf_counter`.
-    """
-
-    cache: KVBlock
-    landmarks: int
-    fetched: float
-
-
 class Questioner:
-    """Asks questions over recalled documents.
+    """Asks questions over stored documents.
 
     Args:
         reader: Model, adapter and settings.
-        recall: Gives chosen L2.
+        recall: Gives landmarks, and chosen L2.
     """
 
     def __init__(self, reader: DocumentReader, recall: Recall) -> None:
         self._reader = reader
         self._recall = recall
 
-    def ask(self, recalled: Recalled, request: Request, *, started: float) -> Asked:
+    def prepare(self, request: Request) -> tuple[Asked, Refilled]:
+        """Choose and refill; once more where a document was replaced meanwhile.
+
+        Raises:
+            DocumentNotFoundError: A document is not stored, or none is.
+            BudgetError: Question, refill and answer do not fit the context.
+        """
+        asked = self.ask(request)
+        try:
+            return asked, self.refill(asked)
+        except DocumentReplacedError:
+            asked = self.ask(request)
+            return asked, self.refill(asked)
+
+    def ask(self, request: Request) -> Asked:
         """Score the landmarks and choose intervals.
 
         Raises:
+            DocumentNotFoundError: A document is not stored, or none is.
             BudgetError: Question, refill and answer do not fit the context.
         """
+        started = time.perf_counter()
+        recalled = self._recall.recall(request.documents)
+        if not recalled.documents:
+            raise nothing_stored(recalled.ledger.archive, self._reader.local.name)
         loaded = time.perf_counter()
         rows = self._reader.frame.question_rows(request.question, request.instructions)
         free = self._free_tokens(rows, request.max_new_tokens or 0)
-        segments = _segments(recalled.documents)
+        segments = segments_of(recalled.documents)
         lengths = [
             len(document.layout.interval_tokens_of(interval))
             for document in recalled.documents
@@ -279,17 +160,3 @@ class Questioner:
             scaling=shape.scaling,
             layers=layers,
         )
-
-
-def _segments(documents: Sequence[RecalledDocument]) -> tuple[Segment, ...]:
-    segments = []
-    offset = 0
-    for index, document in enumerate(documents):
-        for number in range(document.layout.segments):
-            span = document.layout.segment_intervals(number)
-            landmarks = document.l1.slice(span.start, span.stop)
-            segments.append(
-                Segment(index, range(span.start + offset, span.stop + offset), landmarks)
-            )
-        offset += document.layout.intervals
-    return tuple(segments)

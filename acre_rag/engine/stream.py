@@ -8,7 +8,7 @@ import torch
 
 from acre_rag.answer import Answer, Seconds, Source, Usage
 from acre_rag.cache import KVBlock
-from acre_rag.engine.question import Asked, Refilled
+from acre_rag.engine.asked import Asked, Refilled
 from acre_rag.model.decode import decode, rotated_cache
 from acre_rag.model.reader import DocumentReader
 

@@ -366,7 +366,7 @@ def test_a_document_longer_than_the_context_is_read_and_asked(
 def test_scores_of_segments_asked_apart_add_up_to_one(make_engine: MakeEngine) -> None:
     engine = make_engine(config=tiny_settings(context_tokens=140))
     engine.ingest([_long(engine)])
-    asked = engine._ask(Request(question=QUESTION, refill_tokens=0))
+    asked = engine._questioner.ask(Request(question=QUESTION, refill_tokens=0))
 
     assert len(asked.segments) > len(asked.selection.segments) > 0
     assert float(asked.selection.scores.sum()) == pytest.approx(1, abs=1e-4)

@@ -18,7 +18,9 @@ def test_several_documents_are_spliced_as_the_masked_forward_sees_them(
     reader, config = engine.reader, engine.config
     names = [document.id for document in reversed(ALL)]
 
-    asked = engine._ask(Request(question=QUESTION, documents=tuple(names), refill_tokens=30))
+    asked = engine._questioner.ask(
+        Request(question=QUESTION, documents=tuple(names), refill_tokens=30)
+    )
     refilled = engine._questioner.refill(asked)
     with torch.inference_mode():
         cache = rotated_cache(reader.local, reader.twin, refilled.cache)
