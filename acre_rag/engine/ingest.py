@@ -9,6 +9,7 @@ from acre_rag.cache import KVBlock, StoredBlock
 from acre_rag.cache.stored import PLAIN, plain_form, stored_bytes, stored_form
 from acre_rag.engine.blocks import BlockPlan
 from acre_rag.engine.finite import check_finite
+from acre_rag.engine.known import KnownDocuments
 from acre_rag.errors import DamagedCacheError
 from acre_rag.model.identity import document_version
 from acre_rag.model.prefill import WindowCache
@@ -28,6 +29,9 @@ class Ingestion:
     Args:
         reader: Model, adapter and settings.
         archive: Where caches go.
+
+    Attributes:
+        known: What this process has stored, and read from the store.
     """
 
     def __init__(self, reader: DocumentReader, archive: CacheArchive) -> None:
@@ -35,6 +39,7 @@ class Ingestion:
         self._archive = archive
         self._form = reader.config.stored_dtype
         self._plain = plain_form(self._form)
+        self.known = KnownDocuments()
 
     def ingest(
         self, document: Document, on_progress: Progress | None, *, check: bool = False
@@ -66,6 +71,7 @@ class Ingestion:
                 encoded = self._read(manifest, text, missing, writer, on_progress)
             if missing or manifest != published:
                 writer.publish(manifest)
+        self.known.keep(manifest)
         if on_progress is not None:
             on_progress(document.id, manifest.tokens, manifest.tokens)
         return Ingested(

@@ -1,8 +1,6 @@
 """Stored caches back into tensors: L1 at once, L2 only where it was chosen; damage is mended."""
 
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +9,7 @@ import torch
 from acre_rag.cache import KVBlock, StoredBlock
 from acre_rag.engine.blocks import BlockPlan
 from acre_rag.engine.ingest import Ingestion
+from acre_rag.engine.known import LandmarkCache
 from acre_rag.engine.missing import not_stored
 from acre_rag.errors import DamagedCacheError, DocumentReplacedError, StoreError
 from acre_rag.model.prefill import WindowCache
@@ -78,7 +77,7 @@ class Recall:
         self._reader = reader
         self._archive = archive
         self._ingestion = ingestion
-        self._landmarks = _LandmarkCache(_LANDMARK_CACHE_BYTES)
+        self._landmarks = LandmarkCache(_LANDMARK_CACHE_BYTES)
 
     def recall(self, ids: Sequence[str] | None) -> Recalled:
         """Load the landmarks of documents; `None` takes all that are stored but passages.
@@ -88,12 +87,8 @@ class Recall:
             DamagedCacheError: A manifest is damaged, and with it the text.
         """
         ledger = Ledger(CacheArchive(self._archive.store, self._archive.space))
-        strict = self._reader.config.on_damage == "raise"
-        every = self._archive.manifests(strict=strict)
-        named = (one for one in every if not is_passage(one.document_id))
-        manifests = list(named) if ids is None else self._named(ids)
         documents = []
-        for manifest in manifests:
+        for manifest in self._manifests(ids):
             layout = self._reader.layout(manifest.tokens)
             landmarks = self._landmarks.find(manifest)
             if landmarks is None:
@@ -130,6 +125,25 @@ class Recall:
     def forget(self, document_id: str) -> None:
         """Let go of what is in memory of a document."""
         self._landmarks.drop(document_id)
+        self._ingestion.known.drop(document_id)
+
+    def _manifests(self, ids: Sequence[str] | None) -> list[Manifest]:
+        """Look documents up; while the store cannot be reached, in what this process knows."""
+        known = self._ingestion.known
+        try:
+            if ids is not None:
+                return self._named(ids)
+            every = self._archive.manifests(strict=self._reader.config.on_damage == "raise")
+            listed = [one for one in every if not is_passage(one.document_id)]
+        except StoreError as error:
+            remembered = known.find(ids)
+            damaged = isinstance(error, DamagedCacheError)
+            if damaged or self._reader.config.on_damage == "raise" or remembered is None:
+                raise
+            _LOG.warning("asking documents as this process has known them last: %s", error)
+            return remembered
+        known.keep_all(listed)
+        return listed
 
     def _named(self, ids: Iterable[str]) -> list[Manifest]:
         manifests = []
@@ -138,6 +152,7 @@ class Recall:
             if manifest is None:
                 self.forget(document_id)
                 raise not_stored(self._archive, document_id)
+            self._ingestion.known.keep(manifest)
             manifests.append(manifest)
         return manifests
 
@@ -252,37 +267,6 @@ def _warn(manifest: Manifest, errors: Sequence[StoreError], *, of: int) -> None:
             manifest.document_id,
             first,
         )
-
-
-class _LandmarkCache:
-    """Landmarks of the documents asked last, of one version each, within a limit of bytes."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
-        self._kept: OrderedDict[str, tuple[str, KVBlock]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def find(self, manifest: Manifest) -> KVBlock | None:
-        with self._lock:
-            version, block = self._kept.get(manifest.document_id, ("", None))
-            if version != manifest.version:
-                return None
-            self._kept.move_to_end(manifest.document_id)
-            return block
-
-    def keep(self, manifest: Manifest, block: KVBlock) -> None:
-        with self._lock:
-            self._kept[manifest.document_id] = (manifest.version, block)
-            self._kept.move_to_end(manifest.document_id)
-            while len(self._kept) > 1 and self._bytes() > self._limit:
-                self._kept.popitem(last=False)
-
-    def drop(self, document_id: str) -> None:
-        with self._lock:
-            self._kept.pop(document_id, None)
-
-    def _bytes(self) -> int:
-        return sum(2 * b.keys.numel() * b.keys.element_size() for _, b in self._kept.values())
 
 
 def token_intervals(document: RecalledDocument, intervals: Sequence[int]) -> torch.Tensor:

@@ -1,11 +1,8 @@
 """What Redis alone can do to a store: time out, fill up, evict, refuse, expire, die."""
 
-import socket
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ from acre_rag.errors import DamagedCacheError, StoreError
 from acre_rag.store import CacheStore, open_store, redis_writer
 from acre_rag.store.address import document_digest
 from acre_rag.store.redis import RedisStore
+from tests.store.proxy import Proxy, silent_server
 from tests.store.servers import Server, free_port, running
 
 pytestmark = pytest.mark.redis
@@ -53,57 +51,6 @@ def key(part: str, document_id: str = "a") -> str:
 
 def everything(client: Redis) -> dict[bytes, object]:
     return {name: client.dump(name) for name in client.keys("*")}
-
-
-class Proxy:
-    """Stands between a store and its server, and cuts answers short."""
-
-    def __init__(self, port: int) -> None:
-        self.cuts: list[int] = []
-        self.connections = 0
-        self._server_port = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                self.connections += 1
-                far = socket.create_connection(("127.0.0.1", self._server_port))
-                for args in (
-                    (near, far, None),
-                    (far, near, self.cuts.pop(0) if self.cuts else None),
-                ):
-                    threading.Thread(target=self._pump, args=args, daemon=True).start()
-
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket, cut: int | None) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536 if cut is None else min(cut, 65536)):
-                sink.sendall(data)
-                if cut is not None:
-                    cut -= len(data)
-                    if cut == 0:
-                        break
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-
-@contextmanager
-def silent_server() -> Iterator[int]:
-    """Accept connections, and never answer."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield int(listener.getsockname()[1])
 
 
 # Reaching the server
