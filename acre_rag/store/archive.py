@@ -56,14 +56,14 @@ class ArchiveWriter:
             ValueError: The block is empty, or of a dtype that is not stored.
             StoreError: The store is full, read-only, or cannot be reached.
         """
-        chunks = encode_block(
+        runs = encode_block(
             block,
             space=self._space,
             document_id=self._document_id,
             version=self._version,
             name=name,
         )
-        self._writer.write(name, chunks)
+        self._writer.write(name, runs)
 
     def publish(self, manifest: Manifest) -> None:
         """Show this version to readers in one step, in place of what was there.

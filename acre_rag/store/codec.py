@@ -19,7 +19,7 @@ from acre_rag.cache.stored import (
 )
 from acre_rag.store.address import check_hex, check_name, document_digest
 from acre_rag.store.frame import Label, seal, sealed_bytes, unseal
-from acre_rag.store.protocol import Chunk
+from acre_rag.store.protocol import ByteRun
 
 CACHE_FORMAT = 1
 """Format of blocks and manifests; part of a cache's identity."""
@@ -30,7 +30,7 @@ _MAX_HEADER_BYTES = 4096
 
 def encode_block(
     block: StoredBlock, *, space: str, document_id: str, version: str, name: str
-) -> list[Chunk]:
+) -> list[ByteRun]:
     """Turn a block into bytes that belong to one place of one version of one document.
 
     The payload (keys and then values; steps and then codes where they are quantized) is a view of
@@ -84,7 +84,7 @@ def encoded_bytes(
 
 
 def decode_block(
-    buffer: Chunk, *, space: str, document_id: str, version: str, name: str
+    buffer: ByteRun, *, space: str, document_id: str, version: str, name: str
 ) -> StoredBlock:
     """Turn bytes into the block that they were made from.
 

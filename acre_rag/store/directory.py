@@ -19,7 +19,7 @@ from acre_rag.errors import StoreError
 from acre_rag.store.address import check_hex, check_name, document_digest
 from acre_rag.store.files import explained, folders, make_folders, map_file, put_file
 from acre_rag.store.frame import Label
-from acre_rag.store.protocol import Chunk, DocumentWriter
+from acre_rag.store.protocol import ByteRun, DocumentWriter
 from acre_rag.store.publication import (
     MAX_LINE_BYTES,
     join_publication,
@@ -196,15 +196,15 @@ class _DirectoryWriter:
         """Map a value of this version into memory."""
         return _map_value(self._values, name, self._document_id)
 
-    def write(self, name: str, chunks: Sequence[Chunk]) -> None:
+    def write(self, name: str, runs: Sequence[ByteRun]) -> None:
         """Write a value whole, or not at all; one of that name is replaced in one step."""
-        self._put(self._values / _file_name(name), chunks, flush=False)
+        self._put(self._values / _file_name(name), runs, flush=False)
 
     def publish(self, manifest: bytes) -> None:
         """Show this version to readers in one step, and remove the version it replaces."""
         replaced = _published_version(self._folder)
-        chunks = join_publication(self._version, manifest)
-        self._put(self._folder / _MANIFEST, chunks, flush=True)
+        runs = join_publication(self._version, manifest)
+        self._put(self._folder / _MANIFEST, runs, flush=True)
         if replaced is not None and replaced != self._version:
             # Nobody asks for its values any more; what cannot be removed now will expire.
             shutil.rmtree(self._folder / replaced, ignore_errors=True)
@@ -213,13 +213,13 @@ class _DirectoryWriter:
         """Refuse to write from now on: the lock is released."""
         self._ended = True
 
-    def _put(self, path: Path, chunks: Sequence[Chunk], *, flush: bool) -> None:
+    def _put(self, path: Path, runs: Sequence[ByteRun], *, flush: bool) -> None:
         if self._ended:
             raise StoreError(
                 f"the writer of document {self._document_id!r} has ended; expected writes within "
                 "its context: open another writer"
             )
-        put_file(path, chunks, flush=flush)
+        put_file(path, runs, flush=flush)
 
 
 def _file_name(name: str) -> str:

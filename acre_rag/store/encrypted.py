@@ -13,7 +13,7 @@ from acre_rag.errors import DamagedCacheError, StoreError
 from acre_rag.store.address import check_hex, document_digest
 from acre_rag.store.frame import Label
 from acre_rag.store.key import OVERHEAD_BYTES, StoreKey
-from acre_rag.store.protocol import CacheStore, Chunk, DocumentWriter
+from acre_rag.store.protocol import ByteRun, CacheStore, DocumentWriter
 
 KEY_SPACE = b"acre key".hex()
 _KEY_PLACE = (KEY_SPACE, "key", KEY_SPACE)
@@ -185,8 +185,8 @@ class _Place:
     hidden: str
     version: str
 
-    def encrypt(self, name: str, chunks: Sequence[Chunk]) -> list[Chunk]:
-        return self.key.encrypt(chunks, self._bound(name), Label(self.document_id, name))
+    def encrypt(self, name: str, runs: Sequence[ByteRun]) -> list[ByteRun]:
+        return self.key.encrypt(runs, self._bound(name), Label(self.document_id, name))
 
     def decrypt(self, name: str, data: memoryview) -> memoryview:
         return self.key.decrypt(data, self._bound(name), Label(self.document_id, name))
@@ -217,9 +217,9 @@ class _EncryptedWriter:
         """Read back a value of this version."""
         return self._place.decrypt(name, self._writer.read(name))
 
-    def write(self, name: str, chunks: Sequence[Chunk]) -> None:
+    def write(self, name: str, runs: Sequence[ByteRun]) -> None:
         """Write a value whole, or not at all; one of that name is replaced in one step."""
-        self._writer.write(name, self._place.encrypt(name, chunks))
+        self._writer.write(name, self._place.encrypt(name, runs))
 
     def publish(self, manifest: bytes) -> None:
         """Show this version to readers in one step, and remove the version it replaces."""

@@ -11,7 +11,7 @@ import torch
 
 from acre_rag.errors import StoreError
 from acre_rag.store.frame import Label
-from acre_rag.store.protocol import Chunk
+from acre_rag.store.protocol import ByteRun
 
 _LONGEST_SHOWN = 300
 _FULL = ("free space", "free some, or choose another store")
@@ -95,12 +95,12 @@ def map_file(path: Path, label: Label) -> memoryview:
     return mapped.numpy().data
 
 
-def put_file(path: Path, chunks: Sequence[Chunk], *, flush: bool) -> None:
+def put_file(path: Path, runs: Sequence[ByteRun], *, flush: bool) -> None:
     """Write a file aside, and rename it into place.
 
     Args:
         path: Where it shall be. A file there is replaced in one step.
-        chunks: Its bytes.
+        runs: Its bytes.
         flush: Return only once the file would survive a power loss.
 
     Raises:
@@ -110,7 +110,7 @@ def put_file(path: Path, chunks: Sequence[Chunk], *, flush: bool) -> None:
     with explained("write", path):
         try:
             with partial.open("wb") as file:
-                file.writelines(chunks)
+                file.writelines(runs)
                 if flush:
                     file.flush()
                     os.fsync(file.fileno())

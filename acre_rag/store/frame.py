@@ -18,7 +18,7 @@ import xxhash
 
 from acre_rag.errors import DamagedCacheError
 from acre_rag.metadata import MAX_ENTRIES
-from acre_rag.store.protocol import Chunk
+from acre_rag.store.protocol import ByteRun
 
 MAX_PAYLOAD_BYTES = 2**31
 ENCRYPTED = b"ACREEN"
@@ -68,15 +68,15 @@ class Label:
 
 
 def seal(
-    kind: bytes, format_number: int, header: Mapping[str, object], payload: Sequence[Chunk]
-) -> list[Chunk]:
+    kind: bytes, format_number: int, header: Mapping[str, object], payload: Sequence[ByteRun]
+) -> list[ByteRun]:
     """Frame a header and a payload, without copying the payload.
 
     Raises:
         ValueError: The payload is larger than `MAX_PAYLOAD_BYTES`.
     """
     packed = _packed(header)
-    payload_bytes = sum(memoryview(chunk).nbytes for chunk in payload)
+    payload_bytes = sum(memoryview(run).nbytes for run in payload)
     if payload_bytes > MAX_PAYLOAD_BYTES:
         raise ValueError(
             f"a value has {payload_bytes} bytes; expected {MAX_PAYLOAD_BYTES} or fewer: split it"
@@ -93,7 +93,7 @@ def sealed_bytes(header: Mapping[str, object], payload_bytes: int) -> int:
 
 
 def unseal(
-    buffer: Chunk, label: Label, *, kind: bytes, format_number: int, max_header_bytes: int
+    buffer: ByteRun, label: Label, *, kind: bytes, format_number: int, max_header_bytes: int
 ) -> tuple[dict[str, object], memoryview]:
     """Check a frame and take it apart; the payload is a view of the buffer.
 
@@ -155,7 +155,7 @@ def _header_end(packed: bytes) -> int:
     return end + -end % _ALIGNMENT
 
 
-def peek(buffer: Chunk, *, max_header_bytes: int) -> Mapping[str, object]:
+def peek(buffer: ByteRun, *, max_header_bytes: int) -> Mapping[str, object]:
     """Read the header of a damaged frame as far as it can be read; nothing in it is certain."""
     view = memoryview(buffer).cast("B")
     if view.nbytes < _PREAMBLE_BYTES:
@@ -187,8 +187,8 @@ def _unpack(packed: memoryview, label: Label) -> dict[str, object]:
     return header
 
 
-def _checksum(*chunks: Chunk) -> bytes:
+def _checksum(*runs: ByteRun) -> bytes:
     digest = xxhash.xxh3_128()
-    for chunk in chunks:
-        digest.update(chunk)
+    for run in runs:
+        digest.update(run)
     return digest.digest()

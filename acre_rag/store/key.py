@@ -17,7 +17,7 @@ from pathlib import Path
 
 from acre_rag.errors import ConfigError, StoreError
 from acre_rag.store.frame import ENCRYPTED, Label
-from acre_rag.store.protocol import Chunk
+from acre_rag.store.protocol import ByteRun
 
 KEY_VARIABLE = "ACRE_STORE_KEY"
 """Environment variable that holds the key of a store."""
@@ -73,7 +73,7 @@ class StoreKey:
         message = f"{what}\0{name}".encode("utf-8", "surrogatepass")
         return hmac.digest(self._naming, message, "sha256").hex()[:40]
 
-    def encrypt(self, chunks: Sequence[Chunk], place: str, label: Label) -> list[Chunk]:
+    def encrypt(self, runs: Sequence[ByteRun], place: str, label: Label) -> list[ByteRun]:
         """Encrypt a value, to be decrypted at its place alone.
 
         Raises:
@@ -81,7 +81,7 @@ class StoreKey:
         """
         head = _HEAD.pack(ENCRYPTED, _FORMAT, secrets.token_bytes(12))
         try:
-            sealed = self._cipher.encrypt(head[8:], b"".join(chunks), _bound(head, place))
+            sealed = self._cipher.encrypt(head[8:], b"".join(runs), _bound(head, place))
         except OverflowError as error:
             raise StoreError(
                 f"{label.value} of document {label.document_id!r} is too large to be encrypted; "
@@ -89,7 +89,7 @@ class StoreKey:
             ) from error
         return [head, sealed]
 
-    def decrypt(self, data: Chunk, place: str, label: Label) -> memoryview:
+    def decrypt(self, data: ByteRun, place: str, label: Label) -> memoryview:
         """Decrypt a value of a place.
 
         Raises:

@@ -14,7 +14,7 @@ from acre_rag.metadata import MAX_BYTES, checked_metadata
 from acre_rag.store.address import check_hex, document_digest
 from acre_rag.store.codec import CACHE_FORMAT
 from acre_rag.store.frame import MAX_PAYLOAD_BYTES, Label, peek, seal, unseal
-from acre_rag.store.protocol import Chunk
+from acre_rag.store.protocol import ByteRun
 
 _KIND = b"ACREMF"
 # Room for the metadata, and for the id and the model's name beside it.
@@ -187,7 +187,7 @@ class Manifest:
         return b"".join(frame)
 
     @staticmethod
-    def decode(data: Chunk, *, space: str, document_id: str) -> "Manifest":
+    def decode(data: ByteRun, *, space: str, document_id: str) -> "Manifest":
         """Turn bytes into the manifest that they were made from.
 
         Args:
@@ -209,7 +209,7 @@ class Manifest:
         return manifest
 
     @staticmethod
-    def decode_listed(data: Chunk, *, space: str, digest: str) -> "Manifest":
+    def decode_listed(data: ByteRun, *, space: str, digest: str) -> "Manifest":
         """Turn bytes into a manifest, as `decode` does, where only a digest of the id is known.
 
         Raises:
@@ -230,7 +230,7 @@ class Manifest:
         return manifest
 
 
-def _decode(data: Chunk, space: str, label: Label) -> Manifest:
+def _decode(data: ByteRun, space: str, label: Label) -> Manifest:
     header, payload = unseal(
         data, label, kind=_KIND, format_number=CACHE_FORMAT, max_header_bytes=_MAX_HEADER_BYTES
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeAlias
 
-Chunk: TypeAlias = bytes | memoryview
+ByteRun: TypeAlias = bytes | memoryview
 """A contiguous run of bytes; values are written from several, so that none is copied."""
 
 
@@ -29,7 +29,7 @@ class DocumentWriter(Protocol):
         """
         ...
 
-    def write(self, name: str, chunks: Sequence[Chunk]) -> None:
+    def write(self, name: str, runs: Sequence[ByteRun]) -> None:
         """Write a value whole, or not at all; one of that name is replaced in one step.
 
         Raises:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from acre_rag.errors import StoreError
 from acre_rag.store import lua
 from acre_rag.store.address import check_name
-from acre_rag.store.protocol import Chunk
+from acre_rag.store.protocol import ByteRun
 from acre_rag.store.publication import MAX_LINE_BYTES, join_publication, published_version
 from acre_rag.store.redis_budget import Budget
 from acre_rag.store.redis_layout import DocumentKeys, document_members, read_value, value_sizes
@@ -58,11 +58,11 @@ class RedisWriter:
         """Read back a value of this version."""
         return read_value(self._server, self._keys, self._version, name, self._document_id)
 
-    def write(self, name: str, chunks: Sequence[Chunk]) -> None:
+    def write(self, name: str, runs: Sequence[ByteRun]) -> None:
         """Write a value whole, or not at all; one of that name is replaced in one step."""
         check_name(name)
         member = f"{self._version}:{name}"
-        payload = b"".join(chunks)
+        payload = b"".join(runs)
         self._check_size(name, payload)
         lifetime = "" if self._published == self._version else str(STAGING_SECONDS * 1000)
         if not self._entered:

@@ -83,8 +83,8 @@ def test_values_come_back_whole_from_any_chunks(store: CacheStore) -> None:
     }
 
     with store.writer(SPACE, "a", OLD) as writer:
-        for name, chunks in values.items():
-            writer.write(name, chunks)
+        for name, runs in values.items():
+            writer.write(name, runs)
         read_back = {name: bytes(writer.read(name)) for name in values}
         writer.publish(b"m")
 
