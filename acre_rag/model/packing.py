@@ -6,13 +6,16 @@ each of them leaves a GPU waiting for its next kernel.
 
 from dataclasses import dataclass, replace
 from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
 # Before torch 2.12 keys for groups of query heads are taken without being told.
-_GROUPED = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
+_GROUPED: dict[str, Any] = (
+    {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ graph, captured once for each shape of batch, keeps the GPU busy.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class EagerGradients(Generic[Batch]):
         loss = self.loss_of(batch)
         found = torch.autograd.grad(loss.total, self.parameters, allow_unused=True)
         for parameter, gradient in zip(self.parameters, found, strict=True):
-            if parameter.grad is None:
+            if not isinstance(parameter.grad, Tensor):
                 parameter.grad = torch.zeros_like(parameter)
             # In place: a graph that was captured writes to the same memory.
             parameter.grad.zero_() if gradient is None else parameter.grad.copy_(gradient)
@@ -63,7 +63,7 @@ class GraphedGradients(Generic[Batch]):
         self._eager = eager
         self._device = device
         self._captured: dict[tuple[object, ...], _Captured] = {}
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None  # torch keeps the type of a pool to itself
 
     def __call__(self, batch: Batch) -> Parts:
         """Replace the gradients; give the parts of the loss."""
