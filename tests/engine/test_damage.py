@@ -2,17 +2,20 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from acre_rag.cache import KVBlock
 from acre_rag.errors import DamagedCacheError, DocumentNotFoundError, StoreError
+from acre_rag.model.local import LocalModel
 from acre_rag.model.prefill import WindowCache
 from acre_rag.store import CacheArchive, DirectoryStore
 from tests.conftest import MakeEngine
 from tests.engine.texts import CAT, HEN, QUESTION, documents_of, folder_of, value_of
-from tests.tiny import tiny_settings
+from tests.tiny import SHORT_PROMPT, tiny_adapter, tiny_local, tiny_settings
 
 NEW = 6
 
@@ -329,3 +332,45 @@ def test_many_damaged_values_are_one_warning_that_names_no_remedy(
     assert record.message.endswith("; reading their tokens again from its text")
     assert "on_damage" not in record.message
     assert len(blocks) > 1
+
+
+OTHERS = {
+    "weights": lambda local: {"model": _changed(local)},
+    "family": lambda _: {"model": tiny_local("qwen2")},
+    "adapter": lambda local: {"adapter": tiny_adapter(local.model.config, "full")},
+    "no-adapter": lambda _: {"adapter": "none"},
+    "introduction": lambda _: {
+        "config": tiny_settings(prompt=replace(SHORT_PROMPT, introduction="Look.\n"))
+    },
+    **{
+        name: lambda _, change=change: {"config": tiny_settings(**change)}
+        for name, change in {
+            "stored-dtype": {"stored_dtype": "bfloat16"},
+            "stored-form": {"stored_dtype": "int8"},
+            "window": {"window_tokens": 24},
+            "segment": {"segment_tokens": 12},
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize("change", OTHERS.values(), ids=OTHERS)
+def test_a_cache_that_was_made_with_anything_else_is_a_miss(
+    make_engine: MakeEngine,
+    local: LocalModel,
+    change: Callable[[LocalModel], dict[str, object]],
+) -> None:
+    make_engine().ingest([CAT])
+
+    other = make_engine(**change(local))
+
+    with pytest.raises(DocumentNotFoundError):
+        other.ask(QUESTION, ["cat"])
+    assert other.ingest([CAT])[0].encoded_tokens > 0
+
+
+def _changed(local: LocalModel) -> LocalModel:
+    other = tiny_local(local.name)
+    with torch.no_grad():
+        other.model.model.layers[0].self_attn.v_proj.weight[1, 2] += 0.125
+    return other

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import Field, fields, replace
 
 import pytest
 import torch
 
 from acre_rag.config import ACREConfig, Prompt
+from acre_rag.model.identity import Identity
 from acre_rag.model.landmarks import LandmarkAdapter
 from acre_rag.model.local import LocalModel
 from acre_rag.model.reader import DocumentReader
@@ -33,6 +34,20 @@ def space() -> str:
 
 def test_the_same_ingredients_give_the_same_space(space: str) -> None:
     assert _space(*_llama()) == space
+
+
+@pytest.mark.parametrize("field", fields(Identity), ids=lambda field: field.name)
+def test_every_field_of_an_identity_gives_another_space(field: Field[object]) -> None:
+    names = ("weights", "architecture", "tokenizer", "prefix", "adapter", "stored_dtype")
+    counts = ("interval_tokens", "window_tokens", "segment_tokens", "context_tokens")
+    identity = Identity(
+        **{name: name for name in names}, **{name: 7 + len(name) for name in counts}
+    )
+    value = getattr(identity, field.name)
+
+    changed = replace(identity, **{field.name: value + ("'" if isinstance(value, str) else 1)})
+
+    assert changed.space != identity.space
 
 
 def _weight(local: LocalModel) -> None:
