@@ -9,6 +9,7 @@ from acre_rag import __version__
 from acre_rag.cli.eval import evaluate
 from acre_rag.cli.failures import CommandGroup, say_unexpected
 from acre_rag.cli.gate import convert, verify
+from acre_rag.cli.groups import spread
 from acre_rag.cli.ingest import ingest
 from acre_rag.cli.question import ask, chat
 from acre_rag.cli.stored import delete, documents, inspect
@@ -23,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (ingest, ask, chat, documents, inspect, delete, verify, convert):
-    app.command()(command)
+    app.command()(spread(command))
 app.command("eval")(evaluate)
 app.add_typer(stores)
 

@@ -169,8 +169,9 @@ def _readers(
     from acre_rag.config import ACREConfig
     from acre_rag.evaluate.methods import Readers
     from acre_rag.model.adapter_files import load_adapter
-    from acre_rag.model.demo import DEMO_MODEL, demo_adapter_directory
+    from acre_rag.model.demo import demo_adapter_directory
     from acre_rag.model.local import LocalModel
+    from acre_rag.model.location import DEMO_MODEL
 
     local = LocalModel.load(model, device=device, dtype=dtype and dtype.value)
     place = demo_adapter_directory() if local.name == DEMO_MODEL else None

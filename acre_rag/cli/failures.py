@@ -35,7 +35,7 @@ class CommandGroup(TyperGroup):
             result = super().invoke(ctx)
             sys.stdout.flush()  # here, a reader that has gone is noticed in time
         except KeyboardInterrupt:
-            say("interrupted; what was complete is kept")
+            say("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except ACREError as error:
             if ctx.meta.get(DEBUG):

@@ -7,24 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acre_rag.cli import options
 from acre_rag.cli.failures import FAILED, MisuseError
-from acre_rag.cli.session import Setup, opened_engine
+from acre_rag.cli.groups import ModelOptions, OutputOptions
+from acre_rag.cli.session import opened_engine, opened_store
 from acre_rag.cli.show import show_json, show_table
 
 if TYPE_CHECKING:
     from acre_rag.engine.verify import Report
 
 
-def verify(
-    *,
-    model: options.Model = None,
-    adapter: options.Adapter = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    json: options.JSON = False,
-    debug: options.Debug = False,
-) -> None:
+def verify(*, model: ModelOptions, output: OutputOptions) -> None:
     """Compare refilled caches with the plain model, on this machine.
 
     Does refilling everything give what the model itself gives, with this number type and
@@ -36,14 +28,15 @@ def verify(
         acre verify
         acre verify --model Qwen/Qwen3-0.6B --dtype float32
     """
-    del debug  # its callback has seen to it
-    from acre_rag.engine.verify import verify as compare
+    with (
+        tempfile.TemporaryDirectory() as aside,
+        opened_store(aside) as store,
+        opened_engine(store, model) as engine,
+    ):
+        from acre_rag.engine.verify import verify as compare
 
-    with tempfile.TemporaryDirectory() as aside:
-        setup = Setup(store=aside, model=model, adapter=adapter, device=device, dtype=dtype)
-        with opened_engine(setup) as engine:
-            report = compare(engine.reader)
-    if json:
+        report = compare(engine.reader)
+    if output.json:
         show_json({**asdict(report), "passed": report.passed})
     else:
         _show_report(report)
@@ -61,9 +54,10 @@ def convert(
         ),
     ],
     *,
-    output: Annotated[
+    target: Annotated[
         Path | None,
         typer.Option(
+            "--output",
             metavar="PATH",
             help="Directory for the adapter. Default: the checkpoint's name and '-adapter', here.",
             rich_help_panel="Output",
@@ -72,8 +66,7 @@ def convert(
     interval_tokens: Annotated[
         int, typer.Option(min=1, help="Interval to use the landmarks with.")
     ] = 16,
-    json: options.JSON = False,
-    debug: options.Debug = False,
+    output: OutputOptions,
 ) -> None:
     """Convert a checkpoint of ACRE's authors into a landmark adapter.
 
@@ -85,21 +78,20 @@ def convert(
         acre convert ./acre-checkpoint --output ./adapter
         acre ask "Who wrote the report?" --model ./acre-checkpoint --adapter ./adapter
     """
-    del debug  # its callback has seen to it
-    from acre_rag.model.convert import convert as write_adapter
-
     if not path.exists():
         raise MisuseError(f"found no {str(path)!r}; expected a checkpoint: check the path")
-    target = output or Path(f"{path.resolve().stem}-adapter")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    directory = target or Path(f"{path.resolve().stem}-adapter")
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise MisuseError(
-            f"{str(target)!r} exists; expected a new directory: name one with --output"
+            f"{str(directory)!r} exists; expected a new directory: name one with --output"
         )
-    write_adapter(path, target, interval_tokens)
-    if json:
-        show_json({"adapter": str(target)})
+    from acre_rag.model.convert import convert as write_adapter
+
+    write_adapter(path, directory, interval_tokens)
+    if output.json:
+        show_json({"adapter": str(directory)})
     else:
-        typer.echo(f"{target}: converted; use it with --adapter {target}")
+        typer.echo(f"{directory}: converted; use it with --adapter {directory}")
 
 
 def _show_report(report: "Report") -> None:

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acre_rag.answer import Ingested
-from acre_rag.cli import options
-from acre_rag.cli.failures import MisuseError
-from acre_rag.cli.session import Setup, opened_engine
+from acre_rag.cli.failures import INTERRUPTED, MisuseError, say
+from acre_rag.cli.groups import ModelOptions, OutputOptions, StoreOptions
+from acre_rag.cli.session import check_writable, opened_engine, opened_store
 from acre_rag.cli.show import show_json
 from acre_rag.errors import DocumentError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from acre_rag.engine import ACREEngine
+
+_QUICK = (".txt", ".md")
 
 
 def ingest(
@@ -30,22 +34,17 @@ def ingest(
         ),
     ],
     *,
-    store: options.Store = None,
-    key_file: options.KeyFile = None,
-    model: options.Model = None,
-    adapter: options.Adapter = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    stored: options.Stored = options.StoredForm.bfloat16,
-    json: options.JSON = False,
-    debug: options.Debug = False,
+    place: StoreOptions,
+    model: ModelOptions,
+    output: OutputOptions,
 ) -> None:
     """Read files into the store, once.
 
     A document is named by its path as you give it. What is stored already and has not changed is
     not read again; what has changed replaces its old cache. After an interruption, the same
-    command goes on where it stopped, for a day. A file that cannot be read ends the command: what
-    came before it is stored.
+    command goes on where it stopped, for a day. Texts are checked
+    before anything is read; a page or PDF that cannot be read ends the command, and what came
+    before it is stored.
 
     For example:
 
@@ -53,46 +52,50 @@ def ingest(
         acre ingest reports/ --store ./caches
         acre ingest book.txt --model Qwen/Qwen3-0.6B
     """
-    del debug  # its callback has seen to it
-    _check_paths(paths)
-    setup = Setup(
-        store=store,
-        key_file=key_file,
-        model=model,
-        adapter=adapter,
-        device=device,
-        dtype=dtype,
-        stored=stored,
-    )
-    with opened_engine(setup) as engine, _progress() as progress:
-        from acre_rag.text.files import read_documents
-
-        for document in read_documents(paths):
-            done = engine.ingest([document], _task(progress, document.id))[0]
-            if json:
-                show_json(
-                    {"document": done.id, **{k: v for k, v in asdict(done).items() if k != "id"}}
-                )
-            else:
-                typer.echo(_line(done))
+    _check_files(paths)
+    with opened_store(place.store, place.key_file) as opened:
+        check_writable(opened)
+        with opened_engine(opened, model) as engine, _progress() as progress:
+            try:
+                _read(engine, paths, progress, json=output.json)
+            except KeyboardInterrupt:
+                say("interrupted; what was read is kept, and the same command goes on from there")
+                raise typer.Exit(INTERRUPTED) from None
 
 
-def _check_paths(paths: Sequence[str]) -> None:
-    """Refuse arguments that are no documents, before a model is loaded.
+def _check_files(paths: Sequence[str]) -> None:
+    """Refuse what is no document, before a model is loaded.
+
+    Texts are quickly read; pages and PDFs are not, but for the first.
 
     Raises:
-        MisuseError: A path is missing, or a file of another kind.
+        MisuseError: A path is missing, or of another kind.
+        DocumentError: A file is empty, binary, wrongly encoded or cannot be read.
     """
-    from acre_rag.text.files import read_documents
-    from acre_rag.text.formats import FORMATS
+    from acre_rag.text.files import find_documents, read_documents
 
-    for path in map(Path, paths):
-        if path.is_dir() or (path.exists() and path.suffix.lower() in FORMATS):
-            continue
-        try:
-            next(read_documents(str(path)))
-        except DocumentError as error:
-            raise MisuseError(str(error)) from error
+    folders = [path for path in paths if Path(path).is_dir()]
+    try:
+        find_documents([path for path in paths if path not in folders])
+    except DocumentError as error:
+        raise MisuseError(str(error)) from error
+    found = find_documents(paths)
+    for name in found:
+        if name == found[0] or Path(name).suffix.lower() in _QUICK:
+            next(read_documents(name))
+
+
+def _read(engine: "ACREEngine", paths: Sequence[str], progress: "Progress", *, json: bool) -> None:
+    from acre_rag.text.files import read_documents
+
+    for document in read_documents(paths):
+        with _bar(progress, document.id) as show:
+            done = engine.ingest(document, show)[0]
+        if json:
+            facts = asdict(done)
+            show_json({"document": facts.pop("id"), **facts})
+        else:
+            typer.echo(_line(done))
 
 
 def _line(done: Ingested) -> str:
@@ -123,10 +126,15 @@ def _progress() -> Iterator["Progress"]:
         yield progress
 
 
-def _task(progress: "Progress", name: str) -> Callable[[str, int, int], None]:
+@contextmanager
+def _bar(progress: "Progress", name: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show how far a document has come, as long as it is read."""
     task = progress.add_task(name, total=None)
 
     def show(_document: str, tokens: int, total: int) -> None:
         progress.update(task, completed=tokens, total=total)
 
-    return show
+    try:
+        yield show
+    finally:
+        progress.remove_task(task)

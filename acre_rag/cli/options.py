@@ -47,6 +47,7 @@ def _prepare(ctx: typer.Context, debug: bool) -> bool:  # typer calls it so
     warnings.simplefilter("ignore")
     # Read when transformers, its hub and tqdm are imported, which is later.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("TQDM_DISABLE", "1")
@@ -164,6 +165,16 @@ Stored = Annotated[
     typer.Option(
         help="Number type of what is stored: int8 takes about half the room, int8-int4 (keys, "
         "values) less, both at a small loss. Ask with the one that documents were read with.",
+        rich_help_panel="Model",
+    ),
+]
+WindowTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="TOKENS",
+        help="Tokens read in one step, for models with a short context. Default: 1,024. Ask with "
+        "the number that documents were read with.",
         rich_help_panel="Model",
     ),
 ]

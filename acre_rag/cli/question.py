@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acre_rag.cli import options
-from acre_rag.cli.failures import say
-from acre_rag.cli.session import Setup, opened_engine
+from acre_rag.cli.failures import MisuseError, say
+from acre_rag.cli.groups import ModelOptions, OutputOptions, QuestionOptions, StoreOptions
+from acre_rag.cli.session import check_stored, opened_engine, opened_store
 from acre_rag.cli.show import show_costs, show_json, show_sources
-from acre_rag.errors import BudgetError
+from acre_rag.errors import BudgetError, ConfigError
+from acre_rag.request import check_instructions, check_question, checked_ids
 
 if TYPE_CHECKING:
-    from acre_rag.engine import AnswerStream
+    from acre_rag.engine import ACREEngine
 
-_NEW_TOKENS = 64
 _LEAVE = ("exit", "quit")
 
 
@@ -26,20 +26,10 @@ def ask(
         typer.Argument(metavar="QUESTION", help="What you want to know.", show_default=False),
     ],
     *,
-    document: options.Documents = None,
-    refill_tokens: options.RefillTokens = None,
-    max_new_tokens: options.MaxNewTokens = _NEW_TOKENS,
-    instructions: options.Instructions = None,
-    selection: options.Selection = options.SelectionRule.learned,
-    store: options.Store = None,
-    key_file: options.KeyFile = None,
-    model: options.Model = None,
-    adapter: options.Adapter = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    stored: options.Stored = options.StoredForm.bfloat16,
-    json: options.JSON = False,
-    debug: options.Debug = False,
+    settings: QuestionOptions,
+    place: StoreOptions,
+    model: ModelOptions,
+    output: OutputOptions,
 ) -> None:
     """Answer a question from documents that were read before.
 
@@ -53,70 +43,59 @@ def ask(
         acre ask "Sum up the meeting." --instructions "Answer in three sentences."
         acre ask "Who wrote the report?" --json | jq .answer
     """
-    del debug  # its callback has seen to it
-    setup = Setup(
-        store=store,
-        key_file=key_file,
-        model=model,
-        adapter=adapter,
-        device=device,
-        dtype=dtype,
-        selection=selection,
-        stored=stored,
-    )
-    with opened_engine(setup) as engine:
-        stream = engine.stream(question, document, refill_tokens, max_new_tokens, instructions)
-        _show(stream, json=json)
+    _check(settings, question)
+    with opened_store(place.store, place.key_file) as opened:
+        check_stored(opened, settings.document)
+        with opened_engine(opened, model, settings.selection) as engine:
+            _answer(engine, question, settings, json=output.json)
 
 
 def chat(
     *,
-    document: options.Documents = None,
-    refill_tokens: options.RefillTokens = None,
-    max_new_tokens: options.MaxNewTokens = _NEW_TOKENS,
-    instructions: options.Instructions = None,
-    selection: options.Selection = options.SelectionRule.learned,
-    store: options.Store = None,
-    key_file: options.KeyFile = None,
-    model: options.Model = None,
-    adapter: options.Adapter = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    stored: options.Stored = options.StoredForm.bfloat16,
-    json: options.JSON = False,
-    debug: options.Debug = False,
+    settings: QuestionOptions,
+    place: StoreOptions,
+    model: ModelOptions,
+    output: OutputOptions,
 ) -> None:
     """Ask several questions over the same documents, one a line.
 
     The model is loaded once. Every question stands for itself: it knows nothing of those before
-    it. 'exit', 'quit' or the end of the input leaves.
+    it. Ctrl-C stops an answer; 'exit', 'quit', Ctrl-D or the end of the input leaves.
 
     For example:
 
         acre chat --document manual.md
         acre chat --json < questions.txt > answers.jsonl
     """
-    del debug  # its callback has seen to it
-    setup = Setup(
-        store=store,
-        key_file=key_file,
-        model=model,
-        adapter=adapter,
-        device=device,
-        dtype=dtype,
-        selection=selection,
-        stored=stored,
-    )
-    with opened_engine(setup) as engine:
-        for question in _questions():
-            try:
-                stream = engine.stream(
-                    question, document, refill_tokens, max_new_tokens, instructions
-                )
-            except BudgetError as error:  # of this question; the next may be shorter
-                say(f"error: {error}")
-                continue
-            _show(stream, json=json)
+    _check(settings)
+    with opened_store(place.store, place.key_file) as opened:
+        check_stored(opened, settings.document)
+        with opened_engine(opened, model, settings.selection) as engine:
+            for question in _questions():
+                try:
+                    _answer(engine, question, settings, json=output.json)
+                except (BudgetError, ConfigError) as error:  # of this question alone
+                    say(f"error: {error}")
+                except KeyboardInterrupt:
+                    if not sys.stdin.isatty():
+                        raise
+                    typer.echo(err=True)
+                    say("stopped; ask on, or leave with Ctrl-D")
+
+
+def _check(settings: QuestionOptions, question: str | None = None) -> None:
+    """Refuse what makes no sense with any model, before one is loaded.
+
+    Raises:
+        MisuseError: The question is empty, or an option holds what cannot be meant.
+    """
+    try:
+        if question is not None:
+            check_question(question)
+        check_instructions(settings.instructions)
+        checked_ids(settings.document)
+    except ConfigError as error:
+        raise MisuseError(str(error)) from error
 
 
 def _questions() -> Iterator[str]:
@@ -127,20 +106,33 @@ def _questions() -> Iterator[str]:
         return
     import readline  # noqa: F401  # gives `input` its line editing
 
-    say("ask a question; 'exit' leaves")
+    say("ask a question; Ctrl-C stops an answer, 'exit' or Ctrl-D leaves")
     while True:
+        if not sys.stdout.isatty():  # there, answers alone belong
+            typer.echo("? ", nl=False, err=True)
         try:
-            line = input("? ").strip()
+            line = input("? " if sys.stdout.isatty() else "").strip()
         except EOFError:
+            typer.echo(err=True)
             return
+        except KeyboardInterrupt:
+            typer.echo(err=True)
+            raise
         if line.lower() in _LEAVE:
             return
         if line:
             yield line
 
 
-def _show(stream: "AnswerStream", *, json: bool) -> None:
+def _answer(engine: "ACREEngine", question: str, settings: QuestionOptions, *, json: bool) -> None:
     """Show an answer as it comes, then where it is from and what it cost."""
+    stream = engine.stream(
+        question,
+        settings.document,
+        settings.refill_tokens,
+        settings.max_new_tokens,
+        settings.instructions,
+    )
     with stream:
         begun = False
         for piece in stream:

@@ -1,15 +1,18 @@
 """From options to what a command works with: a store, an engine."""
 
-from collections.abc import Callable, Iterator
+import gc
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acre_rag.cli.failures import MisuseError, say
-from acre_rag.cli.options import NumberType, SelectionRule, StoredForm
+from acre_rag.cli.groups import ModelOptions
+from acre_rag.cli.options import SelectionRule
 from acre_rag.config import ACREConfig
-from acre_rag.errors import ConfigError, StoreError
+from acre_rag.errors import ConfigError, DocumentNotFoundError, StoreError
+from acre_rag.model.location import DEMO_MODEL, check_name
 
 if TYPE_CHECKING:  # they take seconds to load, and `--help` needs none of them
     from acre_rag.engine import ACREEngine
@@ -17,31 +20,6 @@ if TYPE_CHECKING:  # they take seconds to load, and `--help` needs none of them
 
 NO_ADAPTER = "none"
 _SERVERS = ("redis://", "rediss://", "unix://", "redis+", "rediss+")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """What the options say about store and model.
-
-    Attributes:
-        store: Path or URL; `None` takes the default.
-        model: Hub name or path; `None` takes the demo model.
-        adapter: Directory, or `none`; `None` takes the adapter that ships for the model.
-        device: Where to compute; `None` chooses.
-        dtype: What to compute in; `None` chooses.
-        selection: How landmarks are scored.
-        stored: Number type of what is stored.
-        key_file: File with the store's key; `None` takes the environment's.
-    """
-
-    store: str | None
-    model: str | None
-    adapter: str | None
-    device: str | None
-    dtype: NumberType | None
-    selection: SelectionRule = SelectionRule.learned
-    stored: StoredForm = StoredForm.bfloat16
-    key_file: Path | None = None
 
 
 @contextmanager
@@ -91,33 +69,111 @@ def _closing(location: str | None, opened: Callable[[], "CacheStore"]) -> Iterat
         yield store
 
 
-@contextmanager
-def opened_engine(setup: Setup) -> Iterator["ACREEngine"]:
-    """Open store and model, until the context ends; what is cheap to find wrong comes first.
+def check_stored(store: "CacheStore", ids: Sequence[str] | None) -> None:
+    """Refuse documents that no model has read into a store; `None` wants any at all.
 
     Raises:
-        ACREError: One of them cannot be opened, or they do not fit one another.
+        DocumentNotFoundError: One of them is not there.
     """
-    with opened_store(setup.store, setup.key_file) as store:
+    spaces = store.spaces()
+    if not spaces:
+        raise DocumentNotFoundError(
+            f"{store.url} holds no documents; expected one or more: ingest some first"
+        )
+    missing = [
+        name
+        for name in dict.fromkeys(ids or ())
+        if all(store.load_manifest(space, name) is None for space in spaces)
+    ]
+    if missing:
+        raise not_stored(missing)
+
+
+def not_stored(missing: Sequence[str]) -> DocumentNotFoundError:
+    """Say of some documents that no model has read them into a store."""
+    return DocumentNotFoundError(
+        f"the store holds no {', '.join(map(repr, missing))}; expected an id that "
+        "acre documents lists: check its spelling, and --store"
+    )
+
+
+def check_writable(store: "CacheStore") -> None:
+    """Refuse a directory that cannot be written, or made; it is left as it is.
+
+    Raises:
+        StoreError: It, or the nearest directory above it that there is, takes no files.
+    """
+    if store.url.lower().startswith(_SERVERS):
+        return
+    place = Path(store.url)
+    there = next(path for path in (place, *place.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        found = "takes no files" if there.is_dir() else "is a file"
+        raise StoreError(
+            f"the store {place} cannot be written: {there} {found}; expected a directory of "
+            "yours: name another with --store or ACRE_STORE"
+        )
+
+
+@contextmanager
+def opened_engine(
+    store: "CacheStore", chosen: ModelOptions, selection: SelectionRule = SelectionRule.learned
+) -> Iterator["ACREEngine"]:
+    """Load a model over a store; what is cheap to find wrong comes first.
+
+    Raises:
+        MisuseError: Options make no sense together.
+        ACREError: Model or adapter cannot be loaded, or they do not fit one another.
+    """
+    if chosen.model is not None and chosen.model != DEMO_MODEL:
+        check_name(chosen.model)
+    with _collecting_later():
         from acre_rag.engine import ACREEngine
         from acre_rag.model.adapter_files import load_adapter
         from acre_rag.model.local import LocalModel
 
-        chosen = setup.adapter not in (None, NO_ADAPTER)
-        adapter = load_adapter(Path(setup.adapter or "")) if chosen else setup.adapter
+        named = chosen.adapter not in (None, NO_ADAPTER)
+        adapter = load_adapter(Path(chosen.adapter or "")) if named else chosen.adapter
+        config = _config(chosen, selection, getattr(adapter, "interval_tokens", None))
         local = LocalModel.load(
-            setup.model, device=setup.device, dtype=setup.dtype and setup.dtype.value
-        )
-        defaults = ACREConfig()
-        config = ACREConfig(
-            selection=setup.selection.value,
-            stored_dtype=setup.stored.value,
-            interval_tokens=getattr(adapter, "interval_tokens", defaults.interval_tokens),
+            chosen.model, device=chosen.device, dtype=chosen.dtype and chosen.dtype.value
         )
         engine = ACREEngine(local, adapter, store, config)
-        if setup.adapter is None and not engine.reader.has_landmarks:
-            say(
-                f"note: {local.name} has no landmark adapter; using the training-free mode "
-                "(--adapter names one, --adapter none hides this note)"
-            )
+    if chosen.adapter is None and not engine.reader.has_landmarks:
+        say(
+            f"note: {local.name} has no landmark adapter; using the training-free mode "
+            "(--adapter names one, --adapter none hides this note)"
+        )
+    with engine:
         yield engine
+
+
+def _config(
+    chosen: ModelOptions, selection: SelectionRule, interval_tokens: int | None
+) -> ACREConfig:
+    defaults = ACREConfig()
+    window = chosen.window_tokens or defaults.window_tokens
+    try:
+        return ACREConfig(
+            selection=selection.value,
+            stored_dtype=chosen.stored.value,
+            interval_tokens=interval_tokens or defaults.interval_tokens,
+            window_tokens=window,
+            segment_tokens=max(defaults.segment_tokens // window, 1) * window,
+        )
+    except ConfigError as error:
+        raise MisuseError(str(error)) from error
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Look for no garbage meanwhile: what libraries and a model bring when they load is to stay.
+
+    Searching it again and again takes a tenth of the time that loading takes.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -1,6 +1,7 @@
 """What people and programs get to see on standard output."""
 
 import json
+import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -45,10 +46,12 @@ def show_sources(sources: Sequence[Source]) -> None:
     best = sorted(sources, key=lambda source: source.score, reverse=True)[:_SOURCES]
     rest = len(sources) - len(best)
     typer.echo("sources" + (f" (the best {_SOURCES} of {len(sources)})" if rest else ""))
+    # A line that a terminal would break is as long as it is wide.
+    width = shutil.get_terminal_size().columns - 5 if sys.stdout.isatty() else _EXCERPT
     for source in best:
         typer.echo(f"  {source.document} {source.start}-{source.end}, score {source.score:.3f}")
-        excerpt = textwrap.shorten(source.text, _EXCERPT, placeholder=" ...")
-        typer.echo(f"    {excerpt or source.text[:_EXCERPT].strip()}")
+        excerpt = textwrap.shorten(source.text, max(width, 20), placeholder=" ...")
+        typer.echo(f"    {excerpt or source.text.strip()[:width]}")
 
 
 def show_costs(answer: Answer) -> None:

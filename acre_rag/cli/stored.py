@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acre_rag.cli import options
-from acre_rag.cli.session import Setup, opened_engine, opened_store
+from acre_rag.cli.groups import ModelOptions, OutputOptions, StoreOptions
+from acre_rag.cli.session import not_stored, opened_engine, opened_store
 from acre_rag.cli.show import show_json, show_table, size
-from acre_rag.errors import DocumentNotFoundError
 
 if TYPE_CHECKING:
     from acre_rag.store import CacheArchive, Manifest
@@ -20,28 +18,25 @@ _SHORT = 8
 
 def documents(
     *,
-    store: options.Store = None,
-    key_file: options.KeyFile = None,
-    model: options.Model = None,
-    adapter: options.Adapter = None,
-    json: options.JSON = False,
-    debug: options.Debug = False,
+    place: StoreOptions,
+    model: ModelOptions,
+    output: OutputOptions,
 ) -> None:
     """List what is stored.
 
     A cache serves the model, adapter and settings it was made with: each such set has a space of
-    its own, named by the beginning of its digest. With --model or --adapter, that model is loaded
-    and its own documents alone are listed; without, all are, and no model is needed.
+    its own, named by the beginning of its digest. With options of a model, it is loaded and its own
+    documents alone are listed; without, all are, and no model is needed.
 
     For example:
 
         acre documents
         acre documents --store ./caches --json | jq .document
     """
-    del debug  # its callback has seen to it
-    with _archives(store, key_file, model, adapter) as archives:
+    with _archives(place, model) as archives:
         found = [manifest for archive in archives for manifest in archive.manifests()]
-    if json:
+    found.sort(key=lambda manifest: (manifest.document_id, manifest.space))
+    if output.json:
         for manifest in found:
             show_json(_facts(manifest))
         return
@@ -65,31 +60,27 @@ def inspect(
         str, typer.Argument(metavar="DOCUMENT", help="Id of a document.", show_default=False)
     ],
     *,
-    store: options.Store = None,
-    key_file: options.KeyFile = None,
-    model: options.Model = None,
-    adapter: options.Adapter = None,
-    json: options.JSON = False,
-    debug: options.Debug = False,
+    place: StoreOptions,
+    model: ModelOptions,
+    output: OutputOptions,
 ) -> None:
     """Show what a document's cache consists of.
 
-    One that several models have read is shown for each of them; --model picks one.
+    One that several models have read is shown for each of them; options of a model pick one.
 
     For example:
 
         acre inspect manual.md
         acre inspect manual.md --json | jq .bytes
     """
-    del debug  # its callback has seen to it
-    with _archives(store, key_file, model, adapter) as archives:
+    with _archives(place, model) as archives:
         loaded = [archive.load_manifest(document) for archive in archives]
     found = [manifest for manifest in loaded if manifest is not None]
     if not found:
-        raise _not_stored([document])
+        raise not_stored([document])
     for manifest in found:
         facts = _facts(manifest)
-        if json:
+        if output.json:
             show_json(facts)
         else:
             show_table(("", ""), [(name, _shown(value)) for name, value in facts.items()], left=2)
@@ -101,16 +92,13 @@ def delete(
         typer.Argument(metavar="DOCUMENT...", help="Ids of documents.", show_default=False),
     ],
     *,
-    store: options.Store = None,
-    key_file: options.KeyFile = None,
-    model: options.Model = None,
-    adapter: options.Adapter = None,
-    json: options.JSON = False,
-    debug: options.Debug = False,
+    place: StoreOptions,
+    model: ModelOptions,
+    output: OutputOptions,
 ) -> None:
     """Remove documents from the store: caches, text and all, of every model that read them.
 
-    With --model or --adapter, that model's cache alone goes. What is not there is reported when
+    With options of a model, its cache alone goes. What is not there is reported when
     the others are gone.
 
     For example:
@@ -118,37 +106,31 @@ def delete(
         acre delete manual.md
         acre delete old/a.txt old/b.txt --store ./caches
     """
-    del debug  # its callback has seen to it
     missing = []
-    with _archives(store, key_file, model, adapter) as archives:
+    with _archives(place, model) as archives:
         for name in dict.fromkeys(document):
             removed = sum([archive.delete(name) for archive in archives])
             if not removed:
                 missing.append(name)
-            elif json:
+            elif output.json:
                 show_json({"document": name, "caches": removed})
             else:
                 typer.echo(f"{name}: deleted" + (f", {removed} caches" if removed > 1 else ""))
     if missing:
-        raise _not_stored(missing)
+        raise not_stored(missing)
 
 
 @contextmanager
-def _archives(
-    store: str | None, key_file: Path | None, model: str | None, adapter: str | None
-) -> Iterator[list["CacheArchive"]]:
+def _archives(place: StoreOptions, model: ModelOptions) -> Iterator[list["CacheArchive"]]:
     """Open one space of a store, if a model is named, else all of them."""
     from acre_rag.store import CacheArchive
 
-    if model is None and adapter is None:
-        with opened_store(store, key_file) as opened:
+    with opened_store(place.store, place.key_file) as opened:
+        if model == ModelOptions():
             yield [CacheArchive(opened, space) for space in opened.spaces()]
-        return
-    setup = Setup(
-        store=store, key_file=key_file, model=model, adapter=adapter, device=None, dtype=None
-    )
-    with opened_engine(setup) as engine:
-        yield [CacheArchive(engine.store, engine.reader.identity.space)]
+            return
+        with opened_engine(opened, model) as engine:
+            yield [CacheArchive(opened, engine.reader.identity.space)]
 
 
 def _facts(manifest: "Manifest") -> dict[str, object]:
@@ -181,10 +163,3 @@ def _shown(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {entry}" for name, entry in value.items()) or "-"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _not_stored(missing: list[str]) -> DocumentNotFoundError:
-    return DocumentNotFoundError(
-        f"the store holds no {', '.join(map(repr, missing))}; expected an id that "
-        "acre documents lists: check its spelling, and --store"
-    )

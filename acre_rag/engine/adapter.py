@@ -6,8 +6,9 @@ from pathlib import Path
 
 from acre_rag.errors import ConfigError
 from acre_rag.model.adapter_files import load_adapter
-from acre_rag.model.demo import DEMO_MODEL, demo_adapter_directory
+from acre_rag.model.demo import demo_adapter_directory
 from acre_rag.model.landmarks import LandmarkAdapter
+from acre_rag.model.location import DEMO_MODEL
 
 _LOG = logging.getLogger(__name__)
 NO_ADAPTER = "none"

@@ -12,8 +12,8 @@ from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from acre_rag.errors import ModelError
+from acre_rag.model.location import DEMO_MODEL
 
-DEMO_MODEL = "smollm2-135m-instruct"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 

@@ -17,8 +17,8 @@ from transformers import (
 from transformers.utils import logging
 
 from acre_rag.errors import ModelError
-from acre_rag.model.demo import DEMO_MODEL, demo_model_directory
-from acre_rag.model.location import check_hub, check_name, first_line, is_cached
+from acre_rag.model.demo import demo_model_directory
+from acre_rag.model.location import DEMO_MODEL, check_hub, check_name, first_line, is_cached
 
 _UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError)
 

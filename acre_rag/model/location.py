@@ -4,6 +4,9 @@ from pathlib import Path
 
 from acre_rag.errors import ModelError
 
+DEMO_MODEL = "smollm2-135m-instruct"
+"""Name of the model that comes along."""
+
 _NEITHER = "expected a directory that holds a model, or the name of one on the Hugging Face hub"
 
 

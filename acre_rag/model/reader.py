@@ -15,10 +15,10 @@ from acre_rag.cache import KVBlock, StoredBlock
 from acre_rag.cache.stored import PLAIN, loaded, plain_form
 from acre_rag.config import ACREConfig
 from acre_rag.errors import ConfigError
-from acre_rag.model.demo import DEMO_MODEL
 from acre_rag.model.identity import make_identity
 from acre_rag.model.landmarks import QUESTION_GROUPS, LandmarkAdapter
 from acre_rag.model.local import LocalModel
+from acre_rag.model.location import DEMO_MODEL
 from acre_rag.model.prefill import Method, WindowCache, prefill, read_prefix
 from acre_rag.model.prompt import PromptFrame, QuestionRows
 from acre_rag.model.question import question_queries
@@ -153,9 +153,17 @@ class DocumentReader:
         landmarks = window // interval
         rows = len(self.frame.prefix_ids) + window + landmarks
         if rows > self.context_tokens:
+            intervals = (self.context_tokens - len(self.frame.prefix_ids)) // (interval + 1)
+            # So many intervals, a power of two, fit a segment of any usual size.
+            fitting = interval << (intervals.bit_length() - 1) if intervals > 0 else 0
             raise ConfigError(
                 f"window_tokens is {window}; with prefix and landmarks it takes {rows} tokens of a "
-                f"context of {self.context_tokens}: lower window_tokens"
+                f"context of {self.context_tokens}; "
+                + (
+                    f"expected {fitting} or so: lower window_tokens (--window-tokens) to that"
+                    if fitting
+                    else "expected room for one interval: use a model with a longer context"
+                )
             )
         most = ((self.context_tokens - rows) // landmarks + 1) * window
         return min(self.config.segment_tokens, most)

@@ -67,7 +67,7 @@ def test_a_question_longer_than_the_context(acre: Acre) -> None:
 def test_an_empty_question(acre: Acre) -> None:
     acre("ingest", "ferry.txt")
 
-    check(acre("ask", " "), 1, "the question is empty")
+    check(acre("ask", " "), 2, "the question is empty")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_store_with_nothing_in_it(acre: Acre) -> None:
 def test_a_document_that_is_not_stored(acre: Acre) -> None:
     acre("ingest", "ferry.txt")
 
-    check(acre("ask", "When?", "--document", "fery.txt"), 1, "'fery.txt' is not stored")
+    check(acre("ask", "When?", "--document", "fery.txt"), 1, "holds no 'fery.txt'")
     check(acre("inspect", "fery.txt"), 1, "holds no 'fery.txt'")
 
 

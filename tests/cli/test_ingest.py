@@ -1,7 +1,12 @@
 """`acre ingest`."""
 
+import re
 from pathlib import Path
 
+from rich.progress import Progress
+
+from acre_rag.cli.ingest import _bar
+from acre_rag.model.local import LocalModel
 from tests.cli.conftest import Acre, objects
 
 
@@ -67,15 +72,15 @@ def test_an_adapter_brings_its_interval(acre: Acre, adapter_path: Path) -> None:
     assert (facts["method"], facts["interval_tokens"]) == ("landmarks", 8)
 
 
-def test_a_bad_file_ends_the_command_and_what_came_before_is_stored(
+def test_a_bad_page_ends_the_command_and_what_came_before_is_stored(
     acre: Acre, folder: Path
 ) -> None:
-    (folder / "bad.txt").write_bytes(b"\0\1\2")
+    (folder / "bad.html").write_bytes(b"\0\1\2")
 
-    result = acre("ingest", "ferry.txt", "bad.txt", "dryer.md")
+    result = acre("ingest", "ferry.txt", "bad.html", "dryer.md")
 
     assert result.exit_code == 1
-    assert "'bad.txt' is binary" in result.stderr
+    assert "'bad.html' is binary" in result.stderr
     stored = objects(acre("documents", "--json").stdout)
     assert [line["document"] for line in stored] == ["ferry.txt"]
 
@@ -95,3 +100,37 @@ def test_quantized_caches_are_smaller_and_asked_with_the_same_option(acre: Acre)
 
 def _inspected(acre: Acre) -> list[dict[str, object]]:
     return objects(acre("inspect", "ferry.txt", "--json").stdout)
+
+
+def test_a_bar_is_gone_when_its_document_is_done() -> None:
+    with Progress(disable=True) as progress:
+        with _bar(progress, "ferry.txt") as show:
+            show("ferry.txt", 3, 9)  # the rest was read by an earlier run
+            assert [(task.completed, task.total) for task in progress.tasks] == [(3, 9)]
+
+        assert progress.tasks == []
+
+
+def test_a_model_with_a_short_context_reads_in_shorter_steps(
+    acre: Acre, local: LocalModel, folder: Path
+) -> None:
+    local.model.save_pretrained(folder / "short")
+    local.tokenizer.save_pretrained(folder / "short")
+    short = ("--model", "short", "--adapter", "none")
+
+    refused = acre("ingest", "ferry.txt", *short)
+    (told,) = re.findall(r"lower window_tokens \(--window-tokens\) to that", refused.stderr)
+    (fitting,) = re.findall(r"expected (\d+) or so", refused.stderr)
+    window = ("--window-tokens", fitting)
+
+    assert (refused.exit_code, bool(told)) == (1, True)
+    assert acre("ingest", "ferry.txt", *short, *window).exit_code == 0
+    answer = acre("ask", "When?", "--max-new-tokens", "3", *short, *window)
+    assert (answer.exit_code, answer.stderr) == (0, "")
+
+
+def test_a_step_that_holds_no_whole_intervals_cannot_be_meant(acre: Acre) -> None:
+    result = acre("ingest", "ferry.txt", "--window-tokens", "100")
+
+    assert result.exit_code == 2
+    assert "expected a multiple of interval_tokens" in result.stderr

@@ -30,7 +30,7 @@ def test_an_interrupted_run_is_picked_up(start: Start, acre: Acre, folder: Path)
     output, errors = process.communicate(timeout=60)
 
     assert (process.returncode, output) == (130, "")
-    assert errors.startswith("interrupted")
+    assert errors.startswith("interrupted; what was read is kept")
     assert errors.count("\n") == 1
     assert acre("documents", "--json").stdout == ""  # half a document is none
     (done,) = objects(acre("ingest", "long.txt", "--adapter", "none", "--json").stdout)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from acre_rag.cli.question import ask as ask_command
+from acre_rag.cli.groups import NEW_TOKENS
 from acre_rag.engine import ACREEngine
 from tests.cli.conftest import TEXT, Acre, objects
 
@@ -120,10 +120,9 @@ def test_instructions_need_no_other_cache(stored: Acre) -> None:
 
 
 def test_the_longest_answer_is_that_of_the_engine() -> None:
-    ours = inspect.signature(ask_command).parameters["max_new_tokens"].default
     theirs = inspect.signature(ACREEngine.ask).parameters["max_new_tokens"].default
 
-    assert ours == theirs
+    assert theirs == NEW_TOKENS
 
 
 def test_chat_answers_each_line_of_its_input(stored: Acre) -> None:
