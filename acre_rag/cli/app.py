@@ -14,6 +14,7 @@ from acre_rag.cli.ingest import ingest
 from acre_rag.cli.question import ask, chat
 from acre_rag.cli.stored import delete, documents, inspect
 from acre_rag.cli.stores import stores
+from acre_rag.cli.train import app as train
 
 app = typer.Typer(
     name="acre",
@@ -26,6 +27,7 @@ app = typer.Typer(
 for command in (ingest, ask, chat, documents, inspect, delete, verify, convert):
     app.command()(spread(command))
 app.command("eval")(evaluate)
+app.add_typer(train, name="train")
 app.add_typer(stores)
 
 

@@ -25,6 +25,7 @@ def evaluate(
     *,
     methods: eval_options.Methods = None,
     budget: eval_options.Budgets = None,
+    tuned: eval_options.Tuned = None,
     chunk_tokens: eval_options.ChunkTokens = 64,
     sentence_model: eval_options.SentenceModel = None,
     limit: eval_options.Limit = 200,
@@ -64,6 +65,7 @@ def evaluate(
     from acre_rag.evaluate.methods import make_methods
     from acre_rag.evaluate.report import summary
     from acre_rag.evaluate.run import Evaluation
+    from acre_rag.evaluate.tuned import load_baselines
 
     output = _Output(json=json, rows=rows, picture=picture)
     output.check()
@@ -79,12 +81,15 @@ def evaluate(
     evaluation = Evaluation(
         readers=readers,
         documents=compose(documents, readers.free.frame, sampling),
-        methods=make_methods(
-            _names(methods, readers),
-            readers,
-            chunk_tokens=chunk_tokens,
-            sentence_model=sentence_model,
-        ),
+        methods=[
+            *make_methods(
+                _names(methods, readers),
+                readers,
+                chunk_tokens=chunk_tokens,
+                sentence_model=sentence_model,
+            ),
+            *load_baselines(tuned or [], readers.free.local, readers.free, chunk_tokens),
+        ],
         budgets=list(dict.fromkeys(budget or [256])),
         max_new_tokens=max_new_tokens,
         instructions=instructions,

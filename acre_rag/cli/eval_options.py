@@ -22,8 +22,7 @@ Methods = Annotated[
     typer.Option(
         metavar="NAMES",
         help="Separated by commas, or repeated: acre, acre-published, acre-training-free, "
-        "landmarks-only, full, snapkv, rag-bm25, rag-dense, oracle; with --tuned also full+sft, "
-        "rag+sft. Default: all that can run.",
+        "landmarks-only, full, snapkv, rag-bm25, rag-dense, oracle. Default: all that can run.",
         rich_help_panel=_METHODS,
     ),
 ]
@@ -34,6 +33,15 @@ Budgets = Annotated[
         metavar="TOKENS|auto",
         help="Refilled tokens, or tokens of retrieved text; repeat it for a curve. 'auto' takes "
         "as many as a question needs, for the methods that can tell. Default: 256.",
+        rich_help_panel=_METHODS,
+    ),
+]
+Tuned = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="PATH",
+        help="Measure a generator that 'acre train baseline' tuned as well, as full+sft or "
+        "rag+sft; repeat it for both.",
         rich_help_panel=_METHODS,
     ),
 ]

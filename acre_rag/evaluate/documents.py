@@ -171,6 +171,7 @@ class OpenDocument:
         self.document = document
         self.reader = free
         self.max_new_tokens = max_new_tokens
+        self.instructions = instructions
         self.rows = [
             free.frame.question_rows(question.text, instructions) for question in document.questions
         ]

@@ -9,11 +9,12 @@ from acre_rag.errors import ConfigError
 from acre_rag.evaluate.plain import FullText, SnapKV
 from acre_rag.evaluate.prompts import Method
 from acre_rag.evaluate.refilling import Refilling, gold_first, learned, published
-from acre_rag.evaluate.retrieval import CHUNK_TOKENS, Retrieval, bm25_index, dense_index
+from acre_rag.evaluate.retrieval import CHUNK_TOKENS, Retrieval, dense_index
 from acre_rag.model.landmarks import LandmarkAdapter
 from acre_rag.model.local import LocalModel
 from acre_rag.model.reader import DocumentReader
 from acre_rag.model.sentences import SentenceEncoder
+from acre_rag.text.word_search import bm25_index
 
 METHODS = (
     "acre",

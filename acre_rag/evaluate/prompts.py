@@ -11,6 +11,7 @@ from acre_rag.cache import KVBlock
 from acre_rag.evaluate.dataset import Question, Span
 from acre_rag.evaluate.documents import OpenDocument
 from acre_rag.model.batched import RememberedPrompt
+from acre_rag.model.local import LocalModel
 from acre_rag.model.reading import ReadingTwin
 
 
@@ -24,12 +25,14 @@ class Prompt:
             head sees others.
         refilled_tokens: Raw tokens of the document.
         cut: Whether the document was cut in the middle, its context being too short.
+        answered_by: Model that answers; `None` for the frozen one.
     """
 
     remembered: RememberedPrompt
     spans: tuple[Span, ...] | None
     refilled_tokens: int
     cut: bool = False
+    answered_by: LocalModel | None = None
 
 
 Budget = int | Literal["auto"]

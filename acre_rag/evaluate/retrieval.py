@@ -1,6 +1,5 @@
 """The methods that retrieve: chunks of the text before the question, chosen by words or vectors."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -14,11 +13,9 @@ from acre_rag.evaluate.prompts import Budget, Prompt, joined, remembered, tokens
 from acre_rag.model.sentences import SentenceEncoder
 from acre_rag.text.layout import Layout
 from acre_rag.text.tokens import interval_characters
+from acre_rag.text.word_search import Rank
 
 CHUNK_TOKENS = 64
-
-Rank = Callable[[Sequence[str]], NDArray[np.float64]]
-"""Scores every chunk for every question, (questions, chunks)."""
 
 Index = Callable[[Sequence[str]], Rank]
 """Makes chunks ready to be ranked."""
@@ -88,39 +85,6 @@ class Retrieval:
                 )
             )
         return found
-
-
-def bm25_index(chunks: Sequence[str]) -> Rank:
-    """Index chunks by their words.
-
-    Raises:
-        ConfigError: The library for it is not installed.
-    """
-    try:
-        import bm25s
-    except ImportError as error:
-        raise ConfigError(
-            "rag-bm25 found no bm25s; expected the evaluate extra: run "
-            "pip install 'acre-rag[evaluate]', or leave the method out"
-        ) from error
-    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells every step
-    words = bm25s.tokenize(list(chunks), return_ids=False, show_progress=False)
-    index = bm25s.BM25()
-    if any(words):
-        index.index(words, show_progress=False)
-
-    def rank(questions: Sequence[str]) -> NDArray[np.float64]:
-        asked = bm25s.tokenize(list(questions), return_ids=False, show_progress=False)
-        return np.stack(
-            [
-                np.asarray(index.get_scores(own), dtype=np.float64)
-                if own and any(words)
-                else np.zeros(len(chunks))
-                for own in asked
-            ]
-        )
-
-    return rank
 
 
 def dense_index(encoder: SentenceEncoder) -> Index:

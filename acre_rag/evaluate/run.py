@@ -12,6 +12,7 @@ from acre_rag.evaluate.methods import Readers
 from acre_rag.evaluate.metrics import has_long_answers, scores
 from acre_rag.evaluate.prompts import Budget, Method, Prompt, recalls_evidence
 from acre_rag.evaluate.timing import Timer
+from acre_rag.model.local import LocalModel
 
 _TIMED_TOKENS = 256  # where no number is among the budgets
 
@@ -79,7 +80,7 @@ class Evaluation:
             BudgetError: A budget does not fit the context.
         """
         rows: list[Row] = []
-        queue = self._queue()
+        queues: dict[str, AnswerQueue] = {}
         long = has_long_answers([q for d in self.documents for q in d.questions])
         # Filling a batch across documents is worth it where a batch costs little more than one.
         gathers = self.readers.free.local.device.type == "cuda"
@@ -92,12 +93,16 @@ class Evaluation:
                         continue
                     row = _row(document, question, prompt, method, budget)
                     rows.append(row)
+                    # Methods of one model share a queue, so that they fill its batches together.
+                    whose = method.name if prompt.answered_by else ""
+                    queue = queues.setdefault(whose, self._queue(prompt.answered_by))
                     queue.add(prompt.remembered, _Receiver(row, long=long))
-            if not gathers:
+            for queue in queues.values() if not gathers else ():
                 queue.flush()
             if on_progress is not None:
                 on_progress(document.id, number + 1, len(self.documents))
-        queue.flush()
+        for queue in queues.values():
+            queue.flush()
         return rows
 
     def first_token_ms(self) -> dict[str, float]:
@@ -139,8 +144,8 @@ class Evaluation:
             instructions=self.instructions,
         )
 
-    def _queue(self) -> AnswerQueue:
-        local = self.readers.free.local
+    def _queue(self, tuned: LocalModel | None) -> AnswerQueue:
+        local = tuned or self.readers.free.local
         batch_tokens = self.batch_tokens or default_batch_tokens(local.device)
         return AnswerQueue(local, self.max_new_tokens, batch_tokens)
 

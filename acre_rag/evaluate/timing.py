@@ -17,6 +17,7 @@ from acre_rag.evaluate.methods import Readers
 from acre_rag.evaluate.plain import FullText, SnapKV
 from acre_rag.evaluate.prompts import Method
 from acre_rag.evaluate.refilling import Refilling, gold_first, published
+from acre_rag.evaluate.tuned import Tuned
 from acre_rag.model.batched import answer_batch
 from acre_rag.text.document import Document
 
@@ -40,12 +41,16 @@ class Timer:
     def first_token_ms(self, method: Method) -> float | None:
         """Measure the median; `None` for a method that nobody could use (gold evidence).
 
+        A tuned generator takes as long as the frozen one, and is not timed either.
+
         A refill is timed through an engine and a store in a directory: what was read before stays
         there, and every question reads its tokens from it. The landmarks stay in memory behind
         the first question. The methods over a plain prefill read the document for each question.
         """
         if isinstance(method, Refilling):
             return None if method.rule is gold_first else self._refilling(method)
+        if isinstance(method, Tuned):
+            return None
         return self._others(method)
 
     def _refilling(self, method: Refilling) -> float:

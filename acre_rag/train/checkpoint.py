@@ -4,7 +4,9 @@ A step's batch depends on the seed and the step alone, so these three continue a
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -16,8 +18,16 @@ from acre_rag.errors import AdapterError
 _FILE = "checkpoint.safetensors"
 
 
+class HasParameters(Protocol):
+    """A module, of which nothing but its parameters matters."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Give all parameters with their names."""
+        ...
+
+
 def save_checkpoint(
-    directory: Path, module: nn.Module, optimizer: Optimizer, step: int, run: dict[str, object]
+    directory: Path, module: HasParameters, optimizer: Optimizer, step: int, run: dict[str, object]
 ) -> None:
     """Write a checkpoint in one step: a half-written one never replaces a good one.
 
@@ -39,7 +49,7 @@ def save_checkpoint(
     partial.replace(directory / _FILE)
 
 
-def load_checkpoint(directory: Path, module: nn.Module, optimizer: Optimizer) -> int:
+def load_checkpoint(directory: Path, module: HasParameters, optimizer: Optimizer) -> int:
     """Continue from a checkpoint; returns the steps that are done, 0 where there is none.
 
     Raises:

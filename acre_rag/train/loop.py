@@ -4,10 +4,10 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from acre_rag.errors import ACREError
 from acre_rag.train.checkpoint import load_checkpoint, save_checkpoint
 from acre_rag.train.graphs import EagerGradients, GraphedGradients
+from acre_rag.train.processes import Processes
 from acre_rag.train.steps import StepLoss
-from acre_rag.train.trainable import TrainableAdapter
 
 _log = logging.getLogger(__name__)
 Batch = TypeVar("Batch")
@@ -24,6 +24,22 @@ Batch = TypeVar("Batch")
 
 class TrainingError(ACREError):
     """Training cannot go on: the loss is no number, or memory ran out."""
+
+
+class Trainable(Protocol):
+    """A module whose parameters are trained."""
+
+    def groups(self, learning_rate: float, selection_rate: float) -> list[dict[str, object]]:
+        """Split the parameters into optimizer groups."""
+        ...
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Give all parameters."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Give all parameters with their names."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +72,17 @@ class LoopSettings:
 
 
 def run_steps(
-    trainable: TrainableAdapter,
+    trainable: Trainable,
     dataset: Dataset[Batch],
     loss_of: Callable[[Batch], StepLoss],
     settings: LoopSettings,
     directory: Path,
+    after_step: Callable[[int], None] | None = None,
 ) -> int:
     """Train, continuing from a checkpoint where there is one.
+
+    Several processes, one on each GPU, share a step: each takes a batch of its own, and all
+    change their parameters by the mean of the gradients.
 
     Args:
         trainable: Parameters to change.
@@ -70,6 +90,7 @@ def run_steps(
         loss_of: Loss of a batch.
         settings: How parameters are changed.
         directory: Where checkpoints and the log go.
+        after_step: Called with the steps that are done, in every process.
 
     Returns:
         Steps that are done in all.
@@ -79,16 +100,17 @@ def run_steps(
     """
     rates = trainable.groups(settings.learning_rate, settings.selection_rate)
     optimizer = torch.optim.AdamW(rates, betas=(0.9, 0.95), weight_decay=0.0)
+    processes = Processes.here()
     done = load_checkpoint(directory, trainable, optimizer)
     schedule = [group["lr"] for group in optimizer.param_groups]
     loader = DataLoader(
         dataset,
         batch_size=None,
-        sampler=range(done, settings.steps),
+        sampler=processes.own_batches(done, settings.steps),
         num_workers=settings.workers,
         prefetch_factor=4 if settings.workers else None,
     )
-    progress = _Progress(directory, settings)
+    progress = _Progress(directory, settings, writes=processes.first)
     parameters = list(trainable.parameters())
     eager = EagerGradients(loss_of, parameters)
     device = parameters[0].device
@@ -102,18 +124,24 @@ def run_steps(
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"step {step} ran out of GPU memory; expected room for its documents and "
-                "questions: lower the documents of a batch, or its questions"
+                "questions: lower --documents in stage 1, --scale or --tokens elsewhere"
             ) from error
-        torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
+        processes.average(parameters)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
         optimizer.step()
         step += 1
-        progress.note(step, parts)
-        if progress.checkpoint_due() and step < settings.steps:
+        progress.note(step, {**parts, "gradient": norm})
+        if after_step is not None:
+            after_step(step)
+        if progress.checkpoint_due() and step < settings.steps and processes.first:
+            progress.line(step)  # what is no number must not replace a good checkpoint
             save_checkpoint(directory, trainable, optimizer, step, asdict(settings))
-        if progress.seconds() > settings.stop_seconds:
+        if processes.agree(progress.seconds() > settings.stop_seconds):
             break
     progress.line(step)
-    save_checkpoint(directory, trainable, optimizer, step, asdict(settings))
+    if processes.first:
+        save_checkpoint(directory, trainable, optimizer, step, asdict(settings))
+    processes.wait()
     return step
 
 
@@ -128,8 +156,9 @@ def rate_factor(step: int, settings: LoopSettings) -> float:
 class _Progress:
     """Sums up losses and says how things go."""
 
-    def __init__(self, directory: Path, settings: LoopSettings) -> None:
+    def __init__(self, directory: Path, settings: LoopSettings, *, writes: bool) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self._writes = writes
         self._file = directory / "log.jsonl"
         self._settings = settings
         self._started = self._noted = self._saved = time.monotonic()
@@ -159,10 +188,11 @@ class _Progress:
         now = time.monotonic()
         each = (now - self._noted) / self._steps
         record = {"step": step, "seconds": round(self.seconds(), 1), "step_seconds": each, **means}
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
         said = " ".join(f"{name} {value:.4f}" for name, value in means.items())
-        _log.info("step %d/%d %s (%.3f s a step)", step, self._settings.steps, said, each)
+        if self._writes:
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            _log.info("step %d/%d %s (%.3f s a step)", step, self._settings.steps, said, each)
         self._parts, self._steps, self._noted = {}, 0, now
         if not all(math.isfinite(value) for value in means.values()):
             raise TrainingError(

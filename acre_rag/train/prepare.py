@@ -2,19 +2,24 @@
 
 import gzip
 import json
+import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from acre_rag.errors import BudgetError, DocumentError
+from acre_rag.errors import ConfigError, DocumentError
 from acre_rag.model.prompt import PromptFrame
 from acre_rag.text.tokens import TokenizedText, tokenize
 from acre_rag.train.packs import QuestionPack, Ragged
 
+_log = logging.getLogger(__name__)
+_DOCUMENT = "a document with context and qas, each of id, question and answers"
 MAX_ROWS = 160  # of one question: longer ones would pad all others of their batch
 
 
@@ -69,41 +74,103 @@ def pack_questions(
         The pack, and of each question in it the id and the answers.
     """
     columns, kept = _Columns(), []
-    for number, line in enumerate(read_lines(path)):
-        pieces, starts = _pieces(line)
-        text = tokenize(str(line["context"]), frame)
-        firsts = [int(np.searchsorted(text.starts, start)) for start in starts]
-        bounds = [*firsts, len(text.ids)]
-        offset = len(columns.pieces)
-        columns.pieces.extend(text.ids[a:b].tolist() for a, b in pairwise(bounds))
-        columns.piece_document.extend([number] * len(pieces))
-        for asked in line["qas"]:  # type: ignore[attr-defined]
-            found = _evidence(asked, len(pieces))
-            if found is None:
-                continue
-            answer = frame.encode_with_offsets(str(asked["answers"][0]))[0]
-            if not 0 < len(answer) <= answer_tokens:
-                continue
-            try:
-                rows = frame.question_rows(str(asked["question"]).strip(), instructions)
-            except BudgetError:
-                continue
-            if len(rows.ids) > MAX_ROWS:
-                continue
-            first, last = found
-            spans = _occurrences(asked, str(line["context"]), starts, found, text, bounds)
-            columns.rows.append(rows.ids)
-            columns.asked.append((rows.question.start, rows.question.stop))
-            columns.answers.append(answer)
-            columns.evidence.append((offset + first, offset + last))
-            columns.spans.append(spans)
-            columns.rank.append(int(asked.get("bm25_rank") or 1))
-            kept.append({"id": asked["id"], "answers": asked["answers"]})
+    left_out: Counter[str] = Counter()
+    for number, line in read_lines(path):
+        with _named(path, number):
+            _check_line(line)
+            kept += _pack_document(line, columns, frame, answer_tokens, instructions, left_out)
+    for reason, count in left_out.items():
+        _log.warning("%s: left out %d questions: %s", path.name, count, reason)
+    if not kept:
+        reasons = ", ".join(f"{count} whose {reason}" for reason, count in left_out.items())
+        raise DocumentError(
+            f"{path} has no question to train on ({reasons or 'it has none at all'}); expected "
+            "questions with answers that stand in their documents: add some"
+        )
     return _pack(columns), kept
 
 
-def read_lines(path: Path) -> Iterator[Mapping[str, object]]:
-    """Read JSON lines, gzipped or not.
+def _pack_document(  # one document of `pack_questions`
+    line: Mapping[str, object],
+    columns: _Columns,
+    frame: PromptFrame,
+    answer_tokens: int,
+    instructions: str | None,
+    left_out: Counter[str],
+) -> list[dict[str, object]]:
+    """Tokenize one document and its questions into the columns; gives what was kept of them."""
+    kept: list[dict[str, object]] = []
+    pieces, starts = _pieces(line)
+    context = str(line["context"])
+    text = tokenize(context, frame)
+    bounds = [*(int(np.searchsorted(text.starts, start)) for start in starts), len(text.ids)]
+    offset = len(columns.pieces)
+    columns.pieces.extend(text.ids[a:b].tolist() for a, b in pairwise(bounds))
+    document = columns.piece_document[-1] + 1 if columns.piece_document else 0
+    columns.piece_document.extend([document] * len(pieces))
+    for asked in line["qas"]:  # type: ignore[attr-defined]
+        if not any(str(answer).strip() for answer in asked["answers"]):
+            left_out["answer is empty"] += 1
+            continue
+        found = _evidence(asked, pieces)
+        if found is None:
+            left_out["answer is not in the text, nor any evidence named"] += 1
+            continue
+        answer = frame.encode_with_offsets(str(asked["answers"][0]))[0]
+        if not 0 < len(answer) <= answer_tokens:
+            left_out[f"answer is empty, or longer than {answer_tokens} tokens"] += 1
+            continue
+        rows = frame.question_rows(str(asked["question"]).strip(), instructions)
+        if len(rows.ids) > MAX_ROWS:
+            left_out[f"rows are more than {MAX_ROWS}"] += 1
+            continue
+        columns.rows.append(rows.ids)
+        columns.asked.append((rows.question.start, rows.question.stop))
+        columns.answers.append(answer)
+        columns.evidence.append((offset + found[0], offset + found[1]))
+        columns.spans.append(_occurrences(asked, context, starts, found, text, bounds))
+        columns.rank.append(int(asked.get("bm25_rank") or 1))
+        kept.append({"id": asked["id"], "answers": asked["answers"]})
+    return kept
+
+
+def _check_line(line: object) -> None:
+    """See that a line has the fields of a document with questions.
+
+    Raises:
+        TypeError: One is of another type.
+        KeyError: One is missing.
+    """
+    if not isinstance(line, Mapping):
+        raise TypeError(f"found {str(line)[:40]!r}")
+    for where, name, kind in [
+        (line, "context", str),
+        (line, "qas", list),
+        *((asked, name, str) for asked in line["qas"] for name in ("question",)),
+        *((asked, "answers", list) for asked in line["qas"]),
+    ]:
+        if not isinstance(where[name], kind):
+            raise TypeError(f"{name} is of type {type(where[name]).__name__}")
+
+
+@contextmanager
+def _named(path: Path, number: int, expected: str = _DOCUMENT) -> Iterator[None]:
+    """Name file and line where a document is malformed.
+
+    Raises:
+        DocumentError: It is.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, ConfigError, DocumentError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise DocumentError(
+            f"{path}:{number}: {what}; expected {expected}: mend the line or take it out"
+        ) from error
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Read JSON lines, gzipped or not, each with its number.
 
     Raises:
         DocumentError: The file or a line of it cannot be read.
@@ -111,12 +178,12 @@ def read_lines(path: Path) -> Iterator[Mapping[str, object]]:
     number = 0
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):  # noqa: B007
+            for number, line in enumerate(lines):
                 if line.strip():
-                    yield json.loads(line)
+                    yield number + 1, json.loads(line)
     except (OSError, ValueError) as error:
         raise DocumentError(
-            f"{path}, line {number}: {error}; expected one JSON object a line: mend the file"
+            f"{path}:{number + 1}: {error}; expected one JSON object a line: mend the file"
         ) from error
 
 
@@ -124,8 +191,9 @@ def _texts(path: Path) -> Iterator[str]:
     if path.suffix in {".txt", ".md"}:
         yield path.read_text(encoding="utf-8")
         return
-    for line in read_lines(path):
-        yield str(line.get("text") or line["context"])
+    for number, line in read_lines(path):
+        with _named(path, number, "a text, or a document with a context"):
+            yield str(line.get("text") or line["context"])
 
 
 def _pieces(line: Mapping[str, object]) -> tuple[list[str], list[int]]:
@@ -138,7 +206,8 @@ def _pieces(line: Mapping[str, object]) -> tuple[list[str], list[int]]:
     return pieces, starts.tolist()
 
 
-def _evidence(asked: Mapping[str, object], pieces: int) -> tuple[int, int] | None:
+def _evidence(asked: Mapping[str, object], pieces: Sequence[str]) -> tuple[int, int] | None:
+    """Find the pieces that hold the answer: as named, or the only one in which it stands."""
     if asked.get("paragraph") is not None:
         first = last = int(asked["paragraph"])  # type: ignore[call-overload]
     elif asked.get("sections"):
@@ -148,8 +217,12 @@ def _evidence(asked: Mapping[str, object], pieces: int) -> tuple[int, int] | Non
         turns = [int(turn) for pair in asked["turns"] for turn in pair]  # type: ignore[attr-defined]
         first, last = min(turns), max(turns)
     else:
-        return None
-    return (first, last + 1) if first <= last < pieces else None
+        word = re.compile(rf"(?<!\w){re.escape(str(asked['answers'][0]).strip())}(?!\w)")  # type: ignore[index]
+        holding = [place for place, piece in enumerate(pieces) if word.search(piece)]
+        if len(holding) != 1:
+            return None
+        first = last = holding[0]
+    return (first, last + 1) if first <= last < len(pieces) else None
 
 
 def _occurrences(
@@ -170,6 +243,7 @@ def _occurrences(
     answers = [str(answer) for answer in asked["answers"] if answer]  # type: ignore[attr-defined]
     marked = asked.get("answer_start")
     if marked is not None:
+        _check_mark(int(marked), answers, context)  # type: ignore[call-overload]
         places.append((int(marked), int(marked) + len(answers[0])))  # type: ignore[call-overload]
     for answer in answers:
         word = re.compile(rf"(?<!\w){re.escape(answer)}(?!\w)", re.IGNORECASE)
@@ -183,6 +257,17 @@ def _occurrences(
         origin = bounds[evidence[0]]
         spans.extend((first - origin, max(last, first + 1) - origin))
     return spans
+
+
+def _check_mark(place: int, answers: Sequence[str], context: str) -> None:
+    """See that an answer stands where it is marked.
+
+    Raises:
+        ValueError: Another text stands there.
+    """
+    if not any(context.startswith(answer, place) for answer in answers):
+        there = context[place : place + len(answers[0])]
+        raise ValueError(f"answer {answers[0]!r} is marked at {place}, where {there!r} stands")
 
 
 def _pack(columns: _Columns) -> QuestionPack:

@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 
 from acre_rag.config import Prompt
+from acre_rag.errors import AdapterError
 from acre_rag.model.adapter_files import AdapterCard, load_adapter, save_adapter
+from acre_rag.model.landmarks import LandmarkAdapter, LowRankProjection
 from acre_rag.model.local import LocalModel
 from acre_rag.model.prompt import PromptFrame
 from acre_rag.model.support import check_supported
@@ -101,19 +103,43 @@ def open_setup(
         seed=landmarks.seed,
     )
     if start is not None:
-        trainable.take(load_adapter(start))
+        known = load_adapter(start)
+        known.check(check_supported(local.model))
+        trainable.take(known)
     trainable.to(local.device)
     twin = TrainingTwin(local.model, trainable.adapter(), prefix_ids, compiled=compiled)
     if compiled:
         compile_parts(local.model.model)
-    settings = BatchSettings(
+    settings = batch_settings(local, frame, landmarks)
+    trainer = Trainer(local, twin, prefix_ids, landmarks.interval_tokens)
+    return Setup(local=local, frame=frame, trainable=trainable, trainer=trainer, settings=settings)
+
+
+def batch_settings(
+    local: LocalModel, frame: PromptFrame, landmarks: LandmarkSettings
+) -> BatchSettings:
+    """Draw steps as the recipe says, for a model."""
+    return BatchSettings(
         interval_tokens=landmarks.interval_tokens,
         window_tokens=landmarks.window_tokens,
         eos_id=end_of_turn(local),
         refusals=[frame.encode_with_offsets(text)[0] for text in REFUSALS],
     )
-    trainer = Trainer(local, twin, prefix_ids, landmarks.interval_tokens)
-    return Setup(local=local, frame=frame, trainable=trainable, trainer=trainer, settings=settings)
+
+
+def settings_of(adapter: LandmarkAdapter) -> LandmarkSettings:
+    """Tell the settings that an adapter was made with.
+
+    Raises:
+        AdapterError: It has full projections, which are not trained here.
+    """
+    first = adapter.projections[0]["q"]
+    if not isinstance(first, LowRankProjection):
+        raise AdapterError(
+            "the adapter has full projections; expected low-rank ones: take one that acre train "
+            "made"
+        )
+    return LandmarkSettings(rank=first.down.shape[0], interval_tokens=adapter.interval_tokens)
 
 
 def end_of_turn(local: LocalModel) -> int:

@@ -16,12 +16,13 @@ from acre_rag.evaluate.documents import OpenDocument
 from acre_rag.evaluate.methods import METHODS, Readers, make_methods
 from acre_rag.evaluate.prompts import Prompt, joined, recalls_evidence
 from acre_rag.evaluate.refilling import Refilling, learned
-from acre_rag.evaluate.retrieval import Retrieval, bm25_index
+from acre_rag.evaluate.retrieval import Retrieval
 from acre_rag.evaluate.run import Evaluation, Row
 from acre_rag.model.batched import answer_batch
 from acre_rag.model.landmarks import LandmarkAdapter
 from acre_rag.model.local import LocalModel
 from acre_rag.text.document import Document
+from acre_rag.text.word_search import bm25_index
 from tests.tiny import tiny_settings
 
 BUDGET, NEW_TOKENS, CHUNK = 20, 7, 8
