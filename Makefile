@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.setup-done
+NOTEBOOKS := first_look pipeline_graph langchain_chains langchain_agent
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo notebooks test test-all lint types imports clean
@@ -19,8 +20,8 @@ demo: setup ## ask a local model about the documents in examples/documents
 	@$(BIN)/python examples/demo.py
 
 notebooks: setup ## run the notebooks in examples/, and keep them as .ipynb with their pictures
-	$(BIN)/jupytext --quiet --to ipynb examples/first_look.py examples/pipeline_graph.py
-	cd examples && ../$(BIN)/jupyter-execute --inplace --timeout=900 first_look.ipynb pipeline_graph.ipynb
+	cd examples && ../$(BIN)/jupytext --quiet --to ipynb $(NOTEBOOKS:=.py)
+	cd examples && ../$(BIN)/jupyter-execute --inplace --timeout=900 $(NOTEBOOKS:=.ipynb)
 
 # Idle threads that spin would slow down the busy ones where cores are few; no test may reach a hub.
 test test-all: export OMP_WAIT_POLICY := PASSIVE

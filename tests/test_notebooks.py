@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
-NAMES = ("first_look", "pipeline_graph")
+NAMES = ("first_look", "pipeline_graph", "langchain_chains", "langchain_agent")
 
 needs_model = [
     pytest.mark.slow,
@@ -83,3 +83,25 @@ class TestNotebooks:
         assert "cold-store-incident.md" in incident
         assert "freeze-dryer-manual.md" not in incident
         assert "'The documents do not say.'" in shown(notebook, "text/plain")
+
+    def test_chains_answer_stream_and_draw(self, run_notebook: RunNotebook) -> None:
+        notebook = run_notebook("langchain_chains")
+
+        manual, incident = shown(notebook, "text/html")
+        assert "86 kilograms" in manual
+        assert "cold-store-incident.md" not in manual
+        assert "cold-store-incident.md" in incident
+        assert any("'cache_read'" in value for value in shown(notebook, "text/plain"))
+
+    def test_an_agent_asks_and_shows_what_was_looked_at(self, run_notebook: RunNotebook) -> None:
+        notebook = run_notebook("langchain_agent")
+
+        (looked_at,) = shown(notebook, "text/html")
+        assert "<svg" in looked_at
+        assert "freeze-dryer-manual.md" in looked_at
+        printed = "".join(
+            output.text for cell in notebook.cells for output in cell.get("outputs", [])
+            if output.output_type == "stream"
+        )  # fmt: skip
+        assert "The manual says: 86 kilograms" in printed
+        assert printed.rstrip().endswith("|")

@@ -26,7 +26,8 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
     """Answers questions from the caches of documents, refilled where the question looks.
 
     Gives a dict of `context` (what was refilled, as documents, the best-scoring first), `answer`
-    and `usage`; a stream gives them in this order, the answer in pieces.
+    and `usage`; a stream gives them in this order, the answer in pieces. Notebooks show a whole
+    one with its refill map.
 
     Attributes:
         engine: Reads and answers.
@@ -57,7 +58,7 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         input: str,
         config: RunnableConfig | None = None,
         **kwargs: Any,  # noqa: ANN401  # the base class has it
-    ) -> dict[str, Any]:
+    ) -> ACREOutput:
         """Answer a question."""
         return whole_output(list(self.stream(input, config, **kwargs)))
 
@@ -66,7 +67,7 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         input: str,
         config: RunnableConfig | None = None,
         **kwargs: Any,  # noqa: ANN401  # the base class has it
-    ) -> dict[str, Any]:
+    ) -> ACREOutput:
         """Answer a question in the engine's worker."""
         return whole_output([part async for part in self.astream(input, config, **kwargs)])
 

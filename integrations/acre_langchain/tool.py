@@ -1,6 +1,5 @@
 """`ACRETool`: an agent of any model asks stored documents."""
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from langchain_core.callbacks import (
@@ -14,6 +13,7 @@ from langchain_core.tools.base import ArgsSchema
 from pydantic import BaseModel, ConfigDict, Field
 
 from acre_langchain.chain import ACREAnswerChain
+from acre_langchain.output import ACREOutput
 from acre_rag import ACREEngine, ACREError
 
 _DESCRIPTION = (
@@ -73,7 +73,7 @@ class ACRETool(BaseTool):
 
     def _run(
         self, question: str, run_manager: CallbackManagerForToolRun | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> tuple[str, ACREOutput]:
         config = RunnableConfig(callbacks=run_manager.get_child() if run_manager else None)
         try:
             return self._told(self.chain.invoke(question, config))
@@ -82,17 +82,17 @@ class ACRETool(BaseTool):
 
     async def _arun(
         self, question: str, run_manager: AsyncCallbackManagerForToolRun | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> tuple[str, ACREOutput]:
         config = RunnableConfig(callbacks=run_manager.get_child() if run_manager else None)
         try:
             return self._told(await self.chain.ainvoke(question, config))
         except ACREError as error:
             raise ToolException(str(error)) from error
 
-    def _told(self, answered: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _told(self, answered: ACREOutput) -> tuple[str, ACREOutput]:
         places = [_place(one) for one in answered["context"][: self.shown_places]]
         lines = [answered["answer"] or "(no answer)", *places]
-        return "\n".join(lines), dict(answered)
+        return "\n".join(lines), answered
 
 
 def _place(document: Document) -> str:
