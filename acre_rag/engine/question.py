@@ -33,6 +33,7 @@ class Questioner:
 
         Raises:
             DocumentNotFoundError: A document is not stored, or none is.
+            DocumentReplacedError: Documents are replaced faster than they can be asked.
             BudgetError: Question, refill and answer do not fit the context.
         """
         asked = self.ask(request)
@@ -50,7 +51,10 @@ class Questioner:
             BudgetError: Question, refill and answer do not fit the context.
         """
         started = time.perf_counter()
-        recalled = self._recall.recall(request.documents)
+        try:
+            recalled = self._recall.recall(request.documents)
+        except DocumentReplacedError:
+            recalled = self._recall.recall(request.documents)
         if not recalled.documents:
             raise nothing_stored(recalled.ledger.archive, self._reader.local.name)
         loaded = time.perf_counter()

@@ -26,6 +26,7 @@ from acre_rag.store.publication import (
     published_manifest,
     published_version,
 )
+from acre_rag.store.waiting import still_written
 
 STAGING_SECONDS = 24 * 3600
 """Age at which values that were never published are removed."""
@@ -143,10 +144,7 @@ class DirectoryStore:
             try:
                 lock.acquire(timeout=seconds)
             except Timeout as error:
-                raise StoreError(
-                    f"document {document_id!r} is being written by somebody else; expected them "
-                    f"to end within {seconds:g} s: wait for them, or stop them"
-                ) from error
+                raise still_written(document_id, seconds) from error
         try:
             yield
         finally:

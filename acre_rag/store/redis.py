@@ -21,11 +21,12 @@ from acre_rag.store.redis_budget import Budget, DocumentUse
 from acre_rag.store.redis_connect import target_of_client, target_of_url
 from acre_rag.store.redis_index import Index
 from acre_rag.store.redis_layout import DocumentKeys, document_members, read_value
-from acre_rag.store.redis_lock import POLL_SECONDS, Lock, still_written
+from acre_rag.store.redis_lock import POLL_SECONDS, Lock
 from acre_rag.store.redis_options import DEFAULT_NAMESPACE, RedisOptions, split_options
 from acre_rag.store.redis_server import RETRIES, Client, RedisServer
 from acre_rag.store.redis_use import Uses, settle
 from acre_rag.store.redis_writer import RedisWriter
+from acre_rag.store.waiting import still_written
 
 
 class RedisStore:

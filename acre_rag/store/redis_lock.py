@@ -10,16 +10,9 @@ from acre_rag.errors import StoreError
 from acre_rag.store import lua
 from acre_rag.store.redis_layout import DocumentKeys
 from acre_rag.store.redis_server import RedisServer
+from acre_rag.store.waiting import still_written
 
 POLL_SECONDS = 0.05
-
-
-def still_written(document_id: str, seconds: float) -> StoreError:
-    """Say that somebody else did not end in time."""
-    return StoreError(
-        f"document {document_id!r} is being written by somebody else; expected them to end "
-        f"within {seconds:g} s: wait for them, or stop them"
-    )
 
 
 class Lock:

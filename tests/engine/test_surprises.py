@@ -10,6 +10,7 @@ import torch
 
 from acre_rag.config import ACREConfig
 from acre_rag.engine import ACREEngine
+from acre_rag.engine.known import LandmarkCache
 from acre_rag.engine.stream import Course
 from acre_rag.errors import (
     ConfigError,
@@ -55,6 +56,43 @@ def test_a_weight_that_is_kept_as_a_buffer_is_part_of_the_identity() -> None:
         return DocumentReader(local, None, tiny_settings()).identity.space
 
     assert space(1.0) != space(-1.0)
+
+
+@pytest.mark.parametrize("ask", ["retrieve", "ask"])
+def test_a_document_replaced_before_its_landmarks_are_there_is_asked_anew(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    engine, other = make_engine(), make_engine()
+    engine.ingest(Document(id="a", text=TEXT))
+    boat = Document(id="a", text=TEXT.replace("lamp", "boat"))
+    load = engine._recall._load_landmarks
+    calls = []
+
+    def replace_first(*given: object) -> object:
+        calls.append(given)
+        if len(calls) == 1:
+            other.ingest(boat)
+        return load(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine._recall, "_load_landmarks", replace_first)
+    monkeypatch.setattr(engine._recall, "_landmarks", LandmarkCache(0))
+
+    found = getattr(engine, ask)("Where is it?", None, 8)
+
+    assert len(calls) == 2
+    assert all(boat.text[s.start : s.end] == s.text for s in found.sources)
+
+
+def test_a_writer_that_does_not_wait_says_so(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    archive = CacheArchive(engine.store, engine.reader.identity.space)
+
+    with (
+        archive.writer("a", "0" * 16),
+        pytest.raises(StoreError, match="by somebody else; expected to be the only writer: wait"),
+        archive.writer("a", "0" * 16, wait=False),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("policy", ["recompute", "raise"])
