@@ -254,4 +254,4 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
         return self.docstore.get_document(node_id, raise_error=False)
 
 
-INDEX_STRUCT_TYPE_TO_INDEX_CLASS[STRUCT_TYPE] = ACREIndex  # type: ignore[index]
+INDEX_STRUCT_TYPE_TO_INDEX_CLASS[STRUCT_TYPE] = ACREIndex  # type: ignore[index]  # keyed by its own kinds

@@ -25,4 +25,5 @@ class ACREIndexStruct(IndexStruct):
         return STRUCT_TYPE
 
 
+# The registry is keyed by the kinds that the framework lists.
 INDEX_STRUCT_TYPE_TO_INDEX_STRUCT_CLASS[STRUCT_TYPE] = ACREIndexStruct  # type: ignore[index]

@@ -9,6 +9,8 @@ from tqdm.auto import tqdm
 from acre_llama_index.nodes import as_document, has_text
 from acre_rag import ACREEngine
 
+_SHOWN = 40  # characters of an id, which may be a whole path; its end tells most
+
 
 def read_nodes(engine: ACREEngine, nodes: Sequence[BaseNode], show_progress: bool) -> None:
     """Read nodes into an engine's store, each as a document; blank ones are left out.
@@ -26,7 +28,7 @@ def read_nodes(engine: ACREEngine, nodes: Sequence[BaseNode], show_progress: boo
     with tqdm(unit=" tokens", leave=False) as bar:
 
         def show(document_id: str, tokens: int, total: int) -> None:
-            bar.set_description(document_id, refresh=False)
+            bar.set_description(document_id[-_SHOWN:], refresh=False)
             bar.total, bar.n = total, tokens
             bar.refresh()
 
