@@ -85,14 +85,19 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
         Raises:
             ACREError: An id comes twice, or a document cannot be read or stored.
         """
-        return super().from_documents(
-            documents,
+        steps = transformations or [WholeDocuments()]
+        index = cls(
+            run_transformations(documents, steps, show_progress=show_progress),
+            engine,
             storage_context=storage_context,
-            show_progress=show_progress,
+            transformations=steps,
             callback_manager=callback_manager,
-            transformations=transformations or [WholeDocuments()],
-            engine=engine,
+            show_progress=show_progress,
         )
+        # Not before: what a document store remembers is never handed over again.
+        for document in documents:
+            index.docstore.set_document_hash(document.id_, document.hash)
+        return index
 
     @property
     def ref_doc_info(self) -> dict[str, RefDocInfo]:

@@ -14,6 +14,7 @@ from llama_index.core import (
 from llama_index.core.indices.base import BaseIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.schema import BaseNode, TransformComponent
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 
 from acre_llama_index import ACREIndex
@@ -218,6 +219,35 @@ def test_a_document_that_cannot_be_read_does_not_enter_the_index(index: ACREInde
 
     assert set(index.ref_doc_info) == {"ferry", "dryer"}
     assert index.docstore.get_document("binary", raise_error=False) is None
+
+
+def test_documents_that_could_not_be_read_are_handed_over_again(
+    empty_engine: ACREEngine, documents: list[Document]
+) -> None:
+    storage = StorageContext.from_defaults()
+    broken = Document(doc_id="binary", text="a\0b")
+    with pytest.raises(ACREError, match="NUL"):
+        ACREIndex.from_documents([*documents, broken], engine=empty_engine, storage_context=storage)
+
+    index = ACREIndex([], empty_engine, storage_context=storage)
+
+    assert index.refresh_ref_docs(documents) == [True, True]
+    assert asked(index) == {"ferry", "dryer"}
+
+
+def test_transformations_are_given_no_engine(
+    empty_engine: ACREEngine, documents: list[Document]
+) -> None:
+    given: list[dict[str, object]] = []
+
+    class Spy(TransformComponent):
+        def __call__(self, nodes: list[BaseNode], **settings: object) -> list[BaseNode]:
+            given.append(settings)
+            return nodes
+
+    ACREIndex.from_documents(documents, engine=empty_engine, transformations=[Spy()])
+
+    assert "engine" not in given[0]
 
 
 def test_an_id_that_comes_twice_is_one_clear_error(empty_engine: ACREEngine) -> None:
