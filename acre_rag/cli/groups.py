@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any, get_type_hints
 
 from acre_rag.cli import options
+from acre_rag.model.location import DEMO_MODEL, check_name
 
 NEW_TOKENS = 64
 
@@ -32,7 +33,11 @@ class StoreOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOptions:
-    """What reads: the model, its landmarks, and what shapes the caches that it makes."""
+    """What reads: the model, its landmarks, and what shapes the caches that it makes.
+
+    Raises:
+        ModelError: The name can be no model's.
+    """
 
     model: options.Model = None
     adapter: options.Adapter = None
@@ -40,6 +45,10 @@ class ModelOptions:
     dtype: options.Dtype = None
     stored: options.Stored = options.StoredForm.bfloat16
     window_tokens: options.WindowTokens = None
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.model != DEMO_MODEL:
+            check_name(self.model)  # here, before anything is opened or imported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

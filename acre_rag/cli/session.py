@@ -12,7 +12,6 @@ from acre_rag.cli.groups import ModelOptions
 from acre_rag.cli.options import SelectionRule
 from acre_rag.config import ACREConfig
 from acre_rag.errors import ConfigError, DocumentNotFoundError, StoreError
-from acre_rag.model.location import DEMO_MODEL, check_name
 
 if TYPE_CHECKING:  # they take seconds to load, and `--help` needs none of them
     from acre_rag.engine import ACREEngine
@@ -125,8 +124,6 @@ def opened_engine(
         MisuseError: Options make no sense together.
         ACREError: Model or adapter cannot be loaded, or they do not fit one another.
     """
-    if chosen.model is not None and chosen.model != DEMO_MODEL:
-        check_name(chosen.model)
     with _collecting_later():
         from acre_rag.engine import ACREEngine
         from acre_rag.model.adapter_files import load_adapter
