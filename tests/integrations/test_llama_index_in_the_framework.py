@@ -87,15 +87,19 @@ def test_a_retriever_looks_into_the_documents_it_is_given(engine: ACREEngine) ->
     assert {found.node.ref_doc_id for found in nodes} == {"dryer"}
 
 
-def test_rankings_are_fused_by_place(engine: ACREEngine) -> None:
+@pytest.mark.parametrize("use_async", [False, True])
+def test_rankings_are_fused_by_place(engine: ACREEngine, use_async: bool) -> None:
     retriever = ACRERetriever(engine, similarity_top_k=3)
     fused = QueryFusionRetriever(
-        [retriever, retriever], llm=ACRELLM(engine), num_queries=1, use_async=False
+        [retriever, retriever],
+        llm=ACRELLM(engine),
+        similarity_top_k=3,
+        num_queries=1,
+        use_async=use_async,
     )
+    found = {one.node_id for one in retriever.retrieve(QUESTION)}
 
-    assert {n.node_id for n in fused.retrieve(QUESTION)} <= {
-        n.node_id for n in retriever.retrieve(QUESTION)
-    }
+    assert {one.node_id for one in fused.retrieve(QUESTION)} == found
 
 
 def test_a_router_retriever_reaches_it(engine: ACREEngine) -> None:
