@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from langchain_core.documents import Document as LangChainDocument
+from pydantic import Field
 
-from acre_rag import ACREEngine, Document
+from acre_rag import ACREEngine, ACREError, Document
 
 Metadata: TypeAlias = Mapping[str, object]
-RefillTokens: TypeAlias = int | Literal["auto"] | None
+RefillTokens: TypeAlias = Annotated[int, Field(ge=0, strict=True)] | Literal["auto"] | None
 MetadataFilter: TypeAlias = dict[str, object] | Callable[[Metadata], bool]
 
 
@@ -63,7 +64,11 @@ def candidates_of(engine: ACREEngine, found: Sequence[LangChainDocument]) -> Can
 
     One stands for the engine's document that its `document_id` names, in its metadata, or its own
     id; else for its own text, a passage. Blank ones are left out.
+
+    Raises:
+        ACREError: What was found is no list of documents.
     """
+    _check(found)
     passages = [
         Document.passage(one.page_content) if one.page_content.strip() else None for one in found
     ]
@@ -89,6 +94,18 @@ def drop_passages(engine: ACREEngine) -> int:
     """Delete what was read for passages alone; how many were there?"""
     names = [one.id for one in engine.documents() if one.is_passage]
     return sum(engine.delete(name) for name in names)
+
+
+def _check(found: object) -> None:
+    if isinstance(found, list | tuple):
+        wrong = [one for one in found if not isinstance(one, LangChainDocument)]
+    else:
+        wrong = [found]
+    if wrong:
+        raise ACREError(
+            f"the retriever gave a {type(wrong[0]).__name__}; "
+            "expected a list of documents: turn what it gives into [Document(page_content=...)]"
+        )
 
 
 def _names(document: LangChainDocument) -> list[str]:

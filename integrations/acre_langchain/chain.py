@@ -124,7 +124,9 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         config: RunnableConfig,
     ) -> Iterator[dict[str, Any]]:
         question = _joined(list(pieces))
-        found = self.retriever.invoke(question, config) if self.retriever is not None else None
+        found: list[Document] = []
+        if self.retriever is not None:
+            found = self.retriever.invoke(question, config)
         asking = self._asking(question, found)
         try:
             yield ACREOutput(context=ACRERefill(asking=asking).invoke(question, config))
@@ -141,7 +143,7 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         config: RunnableConfig,
     ) -> AsyncIterator[dict[str, Any]]:
         question = _joined([piece async for piece in pieces])
-        found = None
+        found: list[Document] = []
         if self.retriever is not None:
             found = await self.retriever.ainvoke(question, config)
         asking = self._asking(question, found)
@@ -153,7 +155,7 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
             asking.end()
         yield last_output(asking.asked)
 
-    def _asking(self, question: str, found: list[Document] | None) -> Asking:
+    def _asking(self, question: str, found: list[Document]) -> Asking:
         settings = AskSettings(
             refill_tokens=self.refill_tokens,
             max_new_tokens=self.max_new_tokens,
@@ -161,7 +163,7 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         )
 
         def ask_now() -> Asked:
-            if found is not None:
+            if self.retriever is not None:
                 candidates = candidates_of(self.engine, found)
             else:
                 scope = Scope(documents=self.documents, filter=self.filter)

@@ -15,7 +15,7 @@ from langchain_core.language_models.chat_models import (
 )
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from acre_langchain.asking import Asked, AskSettings, ask
 from acre_langchain.candidates import (
@@ -31,6 +31,8 @@ from acre_langchain.pieces import spoken
 from acre_rag import ACREEngine, ACREError, Completion
 
 Choice = Sequence[str] | Literal["all"]
+# Given to models of any kind; a local one has no use for them.
+_OF_SERVICES = frozenset({"api_key", "max_retries", "streaming", "timeout"})
 
 
 class ChatACRE(BaseChatModel):
@@ -60,6 +62,18 @@ class ChatACRE(BaseChatModel):
     stop: list[str] | None = None
     temperature: Annotated[float, Field(ge=0, le=0)] = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        # `extra="forbid"` would refuse those that every chat model of the framework is given.
+        unknown = settings.keys() - cls.model_fields.keys() - _OF_SERVICES
+        if unknown:
+            raise ValueError(
+                f"found {', '.join(sorted(unknown))}; expected settings of {cls.__name__}: use "
+                f"{', '.join(cls.__annotations__)}"
+            )
+        return settings
+
     @property
     def model_name(self) -> str:
         """Name of the model that answers."""
@@ -74,7 +88,8 @@ class ChatACRE(BaseChatModel):
             documents: Ids to ask, or `"all"` that are stored.
             filter: Metadata that documents must have, or a function that tells from it.
         """
-        return type(self)(**{**self.__dict__, "documents": documents, "filter": filter})
+        own = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**{**own, "documents": documents, "filter": filter})
 
     @property
     def _llm_type(self) -> str:
@@ -147,7 +162,7 @@ class ChatACRE(BaseChatModel):
         yield self._end(said)
 
     def _begin(
-        self, messages: list[BaseMessage], stop: list[str] | None, call: Mapping[str, Any]
+        self, messages: list[BaseMessage], stop: Sequence[str] | None, call: Mapping[str, Any]
     ) -> tuple[Asked | Completion, Generator[str, None, None]]:
         """Give what is said, and its text; `call` holds settings of this call alone."""
         if call.get("temperature"):
@@ -158,7 +173,7 @@ class ChatACRE(BaseChatModel):
         asked_for = call.get("max_tokens")
         length = self.max_tokens if asked_for is None else asked_for
         turns = read_turns(messages)
-        words = stop if stop is not None else self.stop or []
+        words = (self.stop or []) if stop is None else stop
         scope = self._scope()
         if scope is None:
             completion = self.engine.complete(turns, length)

@@ -32,7 +32,8 @@ def until_stop(
 
     What may be the beginning of a stop word is held back until it is known to be none.
     """
-    words = [word for word in stop if word]
+    # A string is a sequence of letters, and was meant as one word.
+    words = [word for word in ([stop] if isinstance(stop, str) else stop) if word]
     held = ""
     with closing(pieces):
         for piece in pieces:

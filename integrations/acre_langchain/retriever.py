@@ -56,10 +56,10 @@ class ACRERetriever(BaseRetriever):
     ) -> list[Document]:
         return await self.engine.worker.run(lambda: self._find(query, k))
 
-    def _find(self, question: str, k: int | None) -> list[Document]:
+    def _find(self, question: str, k: object) -> list[Document]:
         count = self.k if k is None else k
-        if count < 1:
-            raise ACREError(f"k is {count}; expected 1 or more: raise it")
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ACREError(f"k is {count!r}; expected a whole number, 1 or more: pass one")
         scope = Scope(documents=self.documents, filter=self.filter)
         candidates = candidates_in_scope(self.engine, scope)
         if candidates.documents == []:

@@ -1,6 +1,7 @@
 """`ACREAnswerChain` as users compose it."""
 
 import asyncio
+import threading
 import time
 from operator import itemgetter
 from typing import Any
@@ -16,9 +17,10 @@ from langchain_core.runnables import (
     RunnablePassthrough,
 )
 from langchain_core.vectorstores import InMemoryVectorStore
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from acre_langchain import ACREAnswerChain, ACRERetriever
-from acre_rag import ACREEngine, ACREError
+from acre_langchain import ACREAnswerChain, ACREOutput, ACRERetriever
+from acre_rag import ACREEngine, ACREError, AnswerStream
 from tests.integrations.conftest import DRYER, FERRY, decoding_threads
 
 QUESTION = "When does the ferry leave?"
@@ -304,6 +306,66 @@ def test_without_any_document_it_says_so(engine: ACREEngine) -> None:
             chain.invoke(QUESTION)
         with pytest.raises(ACREError, match="no stored document is left to ask"):
             asyncio.run(chain.ainvoke(QUESTION))
+
+
+@pytest.mark.parametrize("found", [None, ["nine"], Document("nine")])
+def test_a_retriever_that_gives_no_documents_is_named(engine: ACREEngine, found: object) -> None:
+    retriever: Runnable[str, list[Document]] = RunnableLambda(lambda _: found)
+    chain = ACREAnswerChain(engine=engine, retriever=retriever)
+
+    with pytest.raises(ACREError, match=r"the retriever gave a .*; expected a list of documents"):
+        chain.invoke(QUESTION)
+
+
+def test_passages_can_be_dropped(engine: ACREEngine) -> None:
+    found: Runnable[str, list[Document]] = RunnableLambda(
+        lambda _: [Document("It is nine."), Document(" ")]
+    )
+    chain = ACREAnswerChain(engine=engine, retriever=found, max_new_tokens=2)
+    chain.invoke(QUESTION)
+
+    assert chain.drop_passages() == 1
+    assert {one.id for one in engine.documents()} == {"ferry", "dryer"}
+    assert chain.invoke(QUESTION)["usage"]["encoded_tokens"] > 0
+
+
+def test_an_answer_shows_its_refill_map_and_stays_a_plain_dict(chain: ACREAnswerChain) -> None:
+    whole = chain.invoke(QUESTION)
+    added = sum(chain.stream(QUESTION), start=ACREOutput())
+
+    for output in (whole, added, asyncio.run(chain.ainvoke(QUESTION))):
+        assert isinstance(output, ACREOutput)
+        assert "<svg" in (output._repr_html_() or "")
+        assert list(output) == ["context", "answer", "usage"]
+    kept = JsonPlusSerializer().loads_typed(JsonPlusSerializer().dumps_typed(whole))
+    assert kept == whole
+
+
+def test_a_config_that_cannot_be_written_down_does_no_harm(chain: ACREAnswerChain) -> None:
+    config: Any = {"metadata": {"lock": threading.Lock()}, "configurable": {"call": print}}
+
+    assert chain.invoke(QUESTION, config)["answer"] == chain.invoke(QUESTION)["answer"]
+
+
+def test_only_one_refilled_cache_waits_however_many_ask(
+    engine: ACREEngine, chain: ACREAnswerChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, most = set[int](), [0]
+    stream = engine.stream
+
+    def counted(*settings: Any) -> AnswerStream:  # noqa: ANN401  # the engine's own
+        made = stream(*settings)
+        waiting.add(id(made))
+        most[0] = max(most[0], len(waiting))
+        close = made.close
+        monkeypatch.setattr(made, "close", lambda: (waiting.discard(id(made)), close())[1])
+        return made
+
+    monkeypatch.setattr(engine, "stream", counted)
+
+    asyncio.run(chain.abatch([f"Question {number}?" for number in range(6)]))
+
+    assert most == [1]
 
 
 def test_bad_input_is_reported_in_our_words(engine: ACREEngine, chain: ACREAnswerChain) -> None:

@@ -16,6 +16,7 @@ from langchain_core.messages import (
 )
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import ConfigurableField
 
 from acre_langchain import ChatACRE
 from acre_rag import ACREEngine, ACREError, Document
@@ -141,6 +142,7 @@ def test_stop_words_and_length_may_be_given_with_the_question(reader: ChatACRE) 
 
     assert reader.invoke(QUESTION, stop=[word]).text == whole[: whole.index(word)].strip()
     assert len(reader.invoke(QUESTION, max_tokens=2).text) < len(whole)
+    assert reader.invoke(QUESTION, stop=word).text == whole[: whole.index(word)].strip()
     assert reader.bind(stop=[word]).invoke(QUESTION).text == whole[: whole.index(word)].strip()
 
 
@@ -178,6 +180,50 @@ def test_cached_answers_are_those_of_the_same_documents(engine: ACREEngine) -> N
     engine.ingest([Document(id="ferry", text=FERRY.text[: len(FERRY.text) // 2])])
     text(documents=["ferry"], max_tokens=8)
     assert len(answers._cache) == 6
+
+
+def test_questions_of_one_conversation_read_nothing_again(
+    engine: ACREEngine, reader: ChatACRE
+) -> None:
+    history: list[BaseMessage] = []
+    cached = engine.ask(QUESTION, max_new_tokens=8).usage
+
+    for question in (QUESTION, "And back?", "What does it cost?"):
+        history.append(HumanMessage(question))
+        said = reader.invoke(history)
+        history.append(said)
+        assert said.response_metadata["usage"]["encoded_tokens"] == 0
+        assert said.response_metadata["usage"]["landmarks"] == cached.landmarks
+
+
+def test_a_fallback_and_a_retry_wrap_it(chat: ChatACRE, reader: ChatACRE) -> None:
+    gone = chat.with_documents(["gone"])
+
+    assert gone.with_fallbacks([reader]).invoke(QUESTION).text == reader.invoke(QUESTION).text
+    assert reader.with_retry().invoke(QUESTION).text == reader.invoke(QUESTION).text
+    length = chat.configurable_fields(max_tokens=ConfigurableField(id="length"))
+    short = length.invoke("Go on", {"configurable": {"length": 2}})
+    assert short.usage_metadata is not None
+    assert short.usage_metadata["output_tokens"] == 2
+
+
+def test_events_tell_its_tokens(reader: ChatACRE) -> None:
+    async def collect() -> list[str]:
+        events = reader.astream_events(QUESTION, version="v2")
+        return [
+            event["data"]["chunk"].text
+            async for event in events
+            if event["event"] == "on_chat_model_stream"
+        ]
+
+    assert "".join(asyncio.run(collect())) == reader.invoke(QUESTION).text
+
+
+def test_it_calls_no_tools(chat: ChatACRE) -> None:
+    with pytest.raises(NotImplementedError):
+        chat.bind_tools([])
+    with pytest.raises(NotImplementedError):
+        chat.with_structured_output({"title": "Answer", "type": "object", "properties": {}})
 
 
 @pytest.mark.parametrize("documents", [(), "all"])
@@ -234,12 +280,20 @@ def test_a_conversation_that_ends_with_the_model_asks_nothing(reader: ChatACRE) 
 
 
 def test_bad_settings_are_refused(engine: ACREEngine) -> None:
-    for bad in ({"temperature": 0.7}, {"max_tokens": 0}, {"documents": "ferry"}):
+    for bad in (
+        {"temperature": 0.7},
+        {"max_tokens": 0},
+        {"documents": "ferry"},
+        {"document": ["ferry"]},
+        {"refill_tokens": "12"},
+    ):
         with pytest.raises(ValueError, match="validation error"):
             ChatACRE(engine=engine, **bad)
     with pytest.raises(ValueError, match="validation error"):
         ChatACRE(engine=engine).with_documents("ferry")  # type: ignore[arg-type]
     with pytest.raises(ACREError, match="lower max_new_tokens"):
         ChatACRE(engine=engine, max_tokens=5000).invoke("hi")
+    with pytest.raises(ACREError, match=r"temperature is 0.7; expected 0"):
+        ChatACRE(engine=engine).invoke("hi", temperature=0.7)
     with pytest.raises(ACREError, match="max_new_tokens is 0; expected 1 or more"):
         ChatACRE(engine=engine).invoke("hi", max_tokens=0)

@@ -121,8 +121,9 @@ def test_bad_settings_are_reported_where_they_are_made(engine: ACREEngine) -> No
             ACRERetriever(engine=engine, **bad)
     with pytest.raises(ValueError, match="engine"):
         ACRERetriever()  # type: ignore[call-arg]
-    with pytest.raises(ACREError, match="k is 0; expected 1 or more"):
-        ACRERetriever(engine=engine).invoke(QUESTION, k=0)
+    for k in (0, "3", 2.5, True):
+        with pytest.raises(ACREError, match=f"k is {k!r}; expected a whole number, 1 or more"):
+            ACRERetriever(engine=engine).invoke(QUESTION, k=k)
 
 
 def test_bad_questions_are_reported_in_our_words(

@@ -77,6 +77,17 @@ def test_tokens_stream_out_of_the_tool_of_an_agent(tool: ACRETool) -> None:
     assert "".join(asyncio.run(collect())) == tool.chain.invoke(QUESTION)["answer"]
 
 
+def test_an_agents_stream_of_messages_has_the_tools_tokens(tool: ACRETool) -> None:
+    says = iter([AIMessage("", tool_calls=[CALL]), AIMessage("It leaves at nine.")])
+    agent = create_agent(Agent(messages=says, disable_streaming=True), tools=[tool])
+
+    parts = agent.stream({"messages": [HumanMessage(QUESTION)]}, stream_mode="messages")
+
+    tokens = [part for part, told in parts if told.get("ls_model_type") == "chat" or part]
+    said = "".join(part.text for part in tokens if part.type == "AIMessageChunk")
+    assert tool.chain.invoke(QUESTION)["answer"] in said
+
+
 def test_a_tool_node_runs_it(tool: ACRETool) -> None:
     graph = StateGraph(MessagesState).add_node("tools", ToolNode([tool])).add_edge(START, "tools")
 
