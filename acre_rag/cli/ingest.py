@@ -37,6 +37,12 @@ def ingest(
     place: StoreOptions,
     model: ModelOptions,
     output: OutputOptions,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Verify every stored byte too, and make anew what was changed in place."
+        ),
+    ] = False,
 ) -> None:
     """Read files into the store, once.
 
@@ -57,7 +63,7 @@ def ingest(
         check_writable(opened)
         with opened_engine(opened, model) as engine, _progress() as progress:
             try:
-                _read(engine, paths, progress, json=output.json)
+                _read(engine, paths, progress, json=output.json, check=check)
             except KeyboardInterrupt:
                 say("interrupted; what was read is kept, and the same command goes on from there")
                 raise typer.Exit(INTERRUPTED) from None
@@ -85,12 +91,19 @@ def _check_files(paths: Sequence[str]) -> None:
             next(read_documents(name))
 
 
-def _read(engine: "ACREEngine", paths: Sequence[str], progress: "Progress", *, json: bool) -> None:
+def _read(
+    engine: "ACREEngine",
+    paths: Sequence[str],
+    progress: "Progress",
+    *,
+    json: bool,
+    check: bool,
+) -> None:
     from acre_rag.text.files import read_documents
 
     for document in read_documents(paths):
         with _bar(progress, document.id) as show:
-            done = engine.ingest(document, show)[0]
+            done = engine.ingest(document, show, check=check)[0]
         if json:
             facts = asdict(done)
             show_json({"document": facts.pop("id"), **facts})

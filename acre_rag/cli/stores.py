@@ -109,7 +109,7 @@ def check(
     """Read everything in a store and verify every byte.
 
     Prints a line for each value that is missing or damaged, and exits with 1 if there is one.
-    Asking a document mends what is damaged in it; so does reading it again.
+    Asking a document mends what is damaged in it; so does acre ingest --check.
 
     For example:
 

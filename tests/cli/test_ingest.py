@@ -134,3 +134,18 @@ def test_a_step_that_holds_no_whole_intervals_cannot_be_meant(acre: Acre) -> Non
 
     assert result.exit_code == 2
     assert "expected a multiple of interval_tokens" in result.stderr
+
+
+def test_a_byte_that_changed_in_place_is_found_and_mended_with_check(
+    acre: Acre, tmp_path: Path
+) -> None:
+    acre("ingest", "ferry.txt")
+    value = next((tmp_path / "store").rglob("l2-0"))
+    data = value.read_bytes()
+    value.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+    trusting = objects(acre("ingest", "ferry.txt", "--json").stdout)[0]
+    checking = objects(acre("ingest", "ferry.txt", "--json", "--check").stdout)[0]
+
+    assert (trusting["encoded_tokens"], checking["encoded_tokens"]) == (0, checking["tokens"])
+    assert value.read_bytes() == data
