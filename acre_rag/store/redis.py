@@ -22,7 +22,8 @@ from acre_rag.store.redis_connect import target_of_client, target_of_url
 from acre_rag.store.redis_index import Index
 from acre_rag.store.redis_layout import DocumentKeys, document_members, read_value
 from acre_rag.store.redis_lock import POLL_SECONDS, Lock
-from acre_rag.store.redis_options import DEFAULT_NAMESPACE, RedisOptions, split_options
+from acre_rag.store.redis_options import DEFAULT_NAMESPACE, BufferKind, RedisOptions, split_options
+from acre_rag.store.redis_receiver import Receiver, buffers_of
 from acre_rag.store.redis_server import RETRIES, Client, RedisServer
 from acre_rag.store.redis_use import Uses, settle
 from acre_rag.store.redis_writer import RedisWriter
@@ -46,6 +47,9 @@ class RedisStore:
             read last, whoever read them; `None` keeps them for good.
         max_bytes: The most that all documents of the namespace may take. When one is published
             that goes beyond it, others are evicted, those used longest ago first.
+        buffers: Where values are received: in `fresh` memory, which is the default, in memory
+            that is `reused` as soon as nobody looks at it, which is faster, or that is also
+            `pinned`, for a GPU. A given client receives by itself unless this is said.
         lock_seconds: How long to wait for another writer of a document.
         lease_seconds: How long a writer that has died keeps others out.
 
@@ -63,14 +67,16 @@ class RedisStore:
         namespace: str | None = None,
         ttl_seconds: float | None = None,
         max_bytes: int | None = None,
+        buffers: BufferKind | None = None,
         lock_seconds: float = 30.0,
         lease_seconds: float = 15.0,
     ) -> None:
         self._owned = isinstance(server, str)
-        url, options = split_options(server) if isinstance(server, str) else ("", {})
-        given = {"namespace": namespace, "ttl_seconds": ttl_seconds, "max_bytes": max_bytes}
-        given = {name: value for name, value in given.items() if value is not None}
-        self._options = RedisOptions(**options | given)
+        url, options = split_options(server) if isinstance(server, str) else ("", {"buffers": None})
+        given = (namespace, ttl_seconds, max_bytes, buffers)
+        names = ("namespace", "ttl_seconds", "max_bytes", "buffers")
+        options |= {n: value for n, value in zip(names, given, strict=True) if value is not None}
+        self._options = RedisOptions(**options)
         self._lock_seconds = lock_seconds
         self._lease_seconds = lease_seconds
         target = target_of_url(url) if self._owned else target_of_client(server)
@@ -79,6 +85,9 @@ class RedisStore:
             target.connect, target.url, retries=RETRIES if self._owned else 0
         )
         self._index = Index(self._server, self._options.namespace)
+        kind = self._options.buffers
+        self._receiver = None if kind is None else Receiver(self._server, buffers_of(kind))
+        self._get = self._server.get if self._receiver is None else self._receiver.get
         self._uses = Uses(self._server)
         self._budget = Budget(
             self._server, self._index, self._options.namespace, max_bytes=self._options.max_bytes
@@ -101,7 +110,7 @@ class RedisStore:
         check_hex("version", version)
         check_name(name)
         keys = self._keys(space, document_digest(document_id))
-        value = read_value(self._server, keys, version, name, document_id)
+        value = read_value(self._get, keys, version, name, document_id)
         self._uses.note(keys)
         return value
 
@@ -174,6 +183,8 @@ class RedisStore:
 
     def close(self) -> None:
         """Close the connections that this store itself has opened."""
+        if self._receiver is not None:
+            self._receiver.close()
         if self._owned:
             self._server.close()
 

@@ -1,10 +1,11 @@
 """Where a document lies in Redis, and which values it has there."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from acre_rag.store.address import check_name
 from acre_rag.store.frame import Label
+from acre_rag.store.protocol import ByteRun
 from acre_rag.store.redis_server import RedisServer
 
 
@@ -86,9 +87,13 @@ def value_sizes(server: RedisServer, values: Iterable[str]) -> Iterator[int]:
 
 
 def read_value(
-    server: RedisServer, keys: DocumentKeys, version: str, name: str, document_id: str
+    get: Callable[[str], ByteRun | None],
+    keys: DocumentKeys,
+    version: str,
+    name: str,
+    document_id: str,
 ) -> memoryview:
-    """Fetch one value of a document.
+    """Fetch one value of a document, by what gets a string.
 
     Raises:
         DamagedCacheError: There is none of that name (reason `missing`).
@@ -96,7 +101,7 @@ def read_value(
     """
     check_name(name)
     key = keys.value(f"{version}:{name}")
-    data = server.get(key)
+    data = get(key)
     if data is None:
         raise Label(document_id, name).damage("missing", found="no value", expected=key)
     return memoryview(data)

@@ -4,10 +4,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import parse_qsl, urlencode
 
 from acre_rag.errors import StoreError
+
+BufferKind: TypeAlias = Literal["fresh", "reused", "pinned"]
 
 DEFAULT_NAMESPACE = "acre"
 
@@ -26,6 +28,9 @@ class RedisOptions:
         namespace: First part of every key: letters, digits, dots, dashes and underscores.
         ttl_seconds: How long a document stays after it was read or written last; `None` for good.
         max_bytes: The most that all documents of the namespace may take; `None` sets no limit.
+        buffers: Where values are received: in `fresh` memory, in memory that is `reused` when
+            nobody looks at it any more, or that is also `pinned` for a GPU; `None` takes what the
+            client itself gives.
 
     Raises:
         StoreError: One of them makes no sense.
@@ -34,6 +39,7 @@ class RedisOptions:
     namespace: str = DEFAULT_NAMESPACE
     ttl_seconds: float | None = None
     max_bytes: int | None = None
+    buffers: BufferKind | None = "fresh"
 
     def __post_init__(self) -> None:
         if not _NAMESPACE.fullmatch(self.namespace):
@@ -49,6 +55,11 @@ class RedisOptions:
         if self.max_bytes is not None and self.max_bytes < 1:
             raise StoreError(
                 f"max_bytes is {self.max_bytes}; expected 1 or more: raise it, or leave it out"
+            )
+        if self.buffers not in (None, *get_args(BufferKind)):
+            raise StoreError(
+                f"buffers is {self.buffers!r}; expected one of {', '.join(get_args(BufferKind))}: "
+                "name one"
             )
 
 
@@ -67,6 +78,10 @@ def split_options(url: str) -> tuple[str, dict[str, Any]]:
         else:
             theirs.append((name, value))
     return (f"{address}?{urlencode(theirs)}" if theirs else address), ours
+
+
+def _text(_: str, value: str) -> str:
+    return value
 
 
 def _seconds(name: str, value: str) -> float:
@@ -88,5 +103,5 @@ def _unreadable(name: str, value: str, expected: str) -> StoreError:
 
 
 _READERS: Mapping[str, Callable[[str, str], object]] = MappingProxyType(
-    {"namespace": lambda _, value: value, "ttl_seconds": _seconds, "max_bytes": _bytes}
+    {"namespace": _text, "ttl_seconds": _seconds, "max_bytes": _bytes, "buffers": _text}
 )

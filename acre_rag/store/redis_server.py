@@ -29,6 +29,9 @@ Client: TypeAlias = "redis.Redis | redis.RedisCluster"
 TIMEOUT_SECONDS = 5.0
 RETRIES = 2
 
+MAX_VALUE_BYTES = 512 * 2**20 - 1
+"""Largest string that Redis takes, unless it was told otherwise."""
+
 _BATCH = 1000
 _LOST = (ConnectionLostError, NoAnswerError, ClusterError, RedisClusterException, OSError)
 _FAILURES = (RedisError, RedisClusterException, OSError)

@@ -11,13 +11,10 @@ from acre_rag.store.publication import MAX_LINE_BYTES, join_publication, publish
 from acre_rag.store.redis_budget import Budget
 from acre_rag.store.redis_layout import DocumentKeys, document_members, read_value, value_sizes
 from acre_rag.store.redis_lock import Lock
-from acre_rag.store.redis_server import RedisServer
+from acre_rag.store.redis_server import MAX_VALUE_BYTES, RedisServer
 
 STAGING_SECONDS = 24 * 3600
 """Age at which values that were never published expire."""
-
-MAX_VALUE_BYTES = 512 * 2**20 - 1
-"""Largest string that Redis takes, unless it was told otherwise."""
 
 
 class RedisWriter:
@@ -56,7 +53,7 @@ class RedisWriter:
 
     def read(self, name: str) -> memoryview:
         """Read back a value of this version."""
-        return read_value(self._server, self._keys, self._version, name, self._document_id)
+        return read_value(self._server.get, self._keys, self._version, name, self._document_id)
 
     def write(self, name: str, runs: Sequence[ByteRun]) -> None:
         """Write a value whole, or not at all; one of that name is replaced in one step."""

@@ -16,6 +16,10 @@ def _redis(request: pytest.FixtureRequest) -> Place:
     return RedisPlace(request.getfixturevalue("redis_server").url)
 
 
+def _redis_reused(request: pytest.FixtureRequest) -> Place:
+    return RedisPlace(f"{request.getfixturevalue('redis_server').url}?buffers=reused")
+
+
 def _redis_cluster(request: pytest.FixtureRequest) -> Place:
     servers: list[Server] = request.getfixturevalue("shared_redis_cluster")
     for server in servers:
@@ -32,6 +36,7 @@ PLACES = [
     pytest.param(_directory, id="directory"),
     pytest.param(_encrypted, id="encrypted"),
     pytest.param(_redis, id="redis", marks=pytest.mark.redis),
+    pytest.param(_redis_reused, id="redis-reused", marks=[pytest.mark.redis, pytest.mark.slow]),
     pytest.param(_redis_cluster, id="redis-cluster", marks=[pytest.mark.redis, pytest.mark.slow]),
 ]
 

@@ -123,7 +123,7 @@ class RedisPlace(Place):
     def _client(self) -> AbstractContextManager[Redis | RedisCluster]:
         if "cluster" in self.url:
             return nullcontext(cluster_client(self.url.replace("+cluster", "")))
-        return Redis.from_url(self.url)
+        return Redis.from_url(self.url.partition("?")[0])
 
 
 @cache

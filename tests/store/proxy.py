@@ -22,11 +22,19 @@ class Proxy:
         self.always_cut: int | None = None
         self.delay_seconds = 0.0
         self.connections = 0
+        self._near: list[socket.socket] = []
         self._server_port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
+
+    def break_off(self) -> None:
+        """End all connections that there are."""
+        for near in self._near:
+            with suppress(OSError):
+                near.shutdown(socket.SHUT_RDWR)
+        self._near.clear()
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -38,6 +46,7 @@ class Proxy:
             while True:
                 near, _ = self._listener.accept()
                 self.connections += 1
+                self._near.append(near)
                 far = socket.create_connection(("127.0.0.1", self._server_port))
                 for args in (
                     (near, far, None),

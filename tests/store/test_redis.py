@@ -105,7 +105,7 @@ def test_a_silent_server_is_given_up_within_fifteen_seconds() -> None:
         store.close()
 
 
-@pytest.mark.parametrize(("cuts", "connections"), [([], 1), ([5000], 2), ([5000, 5000], 3)])
+@pytest.mark.parametrize(("cuts", "connections"), [([], 2), ([5000], 3), ([5000, 5000], 4)])
 def test_an_answer_that_breaks_off_is_asked_for_again(
     store: RedisStore, redis_server: Server, cuts: list[int], connections: int
 ) -> None:

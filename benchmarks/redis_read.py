@@ -1,0 +1,232 @@
+"""How fast a selection comes back from Redis, beside plain GETs of the same values.
+
+A server of its own is started on a free port. Rounds take turns, so that what else the machine
+does meets all of them alike; each ratio is the median over rounds of one round's two times.
+
+    python benchmarks/redis_read.py --tokens 8192 --rounds 15 > result.json
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import redis
+import torch
+import xxhash
+
+from acre_rag.cache import KVBlock
+from acre_rag.store import CacheArchive, CacheStore, Manifest, open_store
+from acre_rag.store.address import document_digest
+
+SPACE, VERSION, DOCUMENT = "5bace0" * 4, "0123456789abcdef" * 2, "benchmark"
+INTERVAL, WINDOW = 16, 1024
+# Layers, key heads and head size of models, and how many of their intervals share a value.
+MODELS = {
+    "SmolLM2-135M": (30, 3, 64, 1),
+    "Qwen2.5-0.5B": (24, 2, 64, 2),
+    "Qwen2.5-1.5B": (28, 2, 128, 1),
+    "Llama-3.2-1B": (16, 8, 64, 1),
+    "Llama-3.1-8B": (32, 8, 128, 1),
+}
+
+
+def main() -> None:
+    """Measure one shape of model, and print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", choices=MODELS, default="Qwen2.5-1.5B")
+    parser.add_argument("--tokens", type=int, default=8192, help="of the document")
+    parser.add_argument("--chosen", type=int, default=2048, help="tokens of one selection")
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    manifest = manifest_of(MODELS[options.model], options.tokens)
+    blocks = options.chosen // (INTERVAL * manifest.intervals_per_block)
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as url:
+        fill(url, manifest)
+        fill(f"{folder}/directory", manifest)
+        seconds, value_bytes = measure(url, f"{folder}/directory", manifest, blocks, options.rounds)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    selected = blocks * value_bytes
+    result = {
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
+        "redis_py": redis.__version__,
+        "model": options.model,
+        "value_bytes": value_bytes,
+        "values": blocks,
+        "rounds": options.rounds,
+        "gigabytes_per_second": {
+            name: round(selected / time_ / 1e9, 3) for name, time_ in medians.items()
+        },
+        "speed_beside_plain_gets": {
+            name: ratio(seconds["plain"], seconds[name])
+            for name in ("fresh", "reused", "fresh_unchecked", "reused_unchecked")
+        },
+        "share_of_load_that_is_checking": {
+            "redis": ratio(seconds["checking"], seconds["fresh"]),
+            "redis_reused": ratio(seconds["checking"], seconds["reused"]),
+            "directory": ratio(seconds["checking"], seconds["directory"]),
+        },
+    }
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+
+
+def measure(
+    url: str, directory: str, manifest: Manifest, blocks: int, rounds: int
+) -> tuple[dict[str, list[float]], int]:
+    """Read another selection in each round, in every way there is; wall seconds of each."""
+    stores = {
+        "fresh": open_store(url),
+        "reused": open_store(f"{url}?buffers=reused"),
+        "directory": open_store(directory),
+    }
+    client = redis.Redis.from_url(url)
+    start = f"acre:{{{SPACE}.{document_digest(DOCUMENT)}}}:{VERSION}:"
+    names = [name for name in manifest.block_names if name.startswith("l2:")]
+    seconds: dict[str, list[float]] = {}
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(rounds + 2):  # the first two warm up
+        places = torch.randperm(len(names), generator=generator)[:blocks].sort().values
+        chosen = [names[place] for place in places.tolist()]
+        ways: dict[str, Callable[[], Sequence[Any]]] = {
+            "plain": getter(client, [start + name for name in chosen]),
+            **{f"{n}_unchecked": raw_reader(s, chosen) for n, s in stores.items()},
+            **{name: reader(store, manifest, chosen) for name, store in stores.items()},
+        }
+        for way, read in ways.items():
+            seconds.setdefault(way, []).append(timed(read))
+        seconds.setdefault("checking", []).append(timed(digester(ways["plain"]())))
+    value_bytes = int(client.strlen(f"{start}l2:0"))
+    client.close()
+    for store in stores.values():
+        store.close()
+    return {way: times[2:] for way, times in seconds.items()}, value_bytes
+
+
+def getter(client: redis.Redis, keys: Sequence[str]) -> Callable[[], Sequence[Any]]:
+    """Read values with the plain client, into fresh bytes."""
+    return lambda: [client.get(key) for key in keys]
+
+
+def digester(values: Sequence[Any]) -> Callable[[], Sequence[object]]:
+    """Do what checking takes, and no more."""
+    return lambda: [xxhash.xxh3_128_digest(value) for value in values]
+
+
+def reader(
+    store: CacheStore, manifest: Manifest, chosen: Sequence[str]
+) -> Callable[[], Sequence[object]]:
+    """Read blocks as a question does: checked, and as tensors."""
+    archive = CacheArchive(store, SPACE)
+    return lambda: [archive.read_block(manifest, name) for name in chosen]
+
+
+def raw_reader(store: CacheStore, chosen: Sequence[str]) -> Callable[[], Sequence[object]]:
+    """Read the bytes of blocks, and trust them."""
+    return lambda: [store.read(SPACE, DOCUMENT, VERSION, name) for name in chosen]
+
+
+def timed(read: Callable[[], Sequence[object]]) -> float:
+    """Take the wall time of one call; what it read lives until its end."""
+    started = time.perf_counter()
+    read()
+    return time.perf_counter() - started
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Compare times round by round."""
+    pairs = zip(ours, theirs, strict=True)
+    return round(statistics.median(first / second for first, second in pairs), 3)
+
+
+def manifest_of(shape: tuple[int, int, int, int], tokens: int) -> Manifest:
+    """Describe a document of a model's shape; its text does not matter."""
+    layers, kv_heads, head_dim, intervals_per_block = shape
+    intervals = -(-tokens // INTERVAL)
+    return Manifest(
+        space=SPACE,
+        version=VERSION,
+        document_id=DOCUMENT,
+        text="x" * tokens,
+        metadata={},
+        model="benchmark",
+        method="landmarks",
+        tokens=tokens,
+        interval_tokens=INTERVAL,
+        window_tokens=WINDOW,
+        segment_tokens=16 * WINDOW,
+        landmarks_per_block=WINDOW // INTERVAL,
+        intervals_per_block=intervals_per_block,
+        interval_starts=tuple(range(0, tokens, INTERVAL)),
+        interval_ends=tuple(min(start + INTERVAL, tokens) for start in range(0, tokens, INTERVAL)),
+        layers=layers,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        dtype="bfloat16",
+        payload_bytes=(tokens + intervals) * 4 * layers * kv_heads * head_dim,
+        created="2026-01-31T12:00:00+00:00",
+    )
+
+
+def fill(location: str, manifest: Manifest) -> None:
+    """Store random keys and values for every block."""
+    generator = torch.Generator().manual_seed(0)
+    store = open_store(location)
+    with CacheArchive(store, SPACE).writer(DOCUMENT, VERSION) as writer:
+        for name in manifest.block_names:
+            shape = manifest.block_shape(name)
+            keys = torch.randint(0, 2**15, shape, dtype=torch.int16, generator=generator)
+            block = keys.view(torch.bfloat16)
+            writer.write_block(name, KVBlock(block, block.clone()))
+        writer.publish(manifest)
+    store.close()
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[str]:
+    """Start a server that keeps everything in memory; where is it?"""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        sys.exit("found no redis-server; expected one on this machine: apt-get install it")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        binary,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(folder),
+    ]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603  # our own command
+    try:
+        with redis.Redis(port=port) as client:
+            while True:
+                try:
+                    client.ping()
+                    break
+                except redis.ConnectionError:
+                    time.sleep(0.05)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.kill()
+        server.wait()
+
+
+if __name__ == "__main__":
+    main()

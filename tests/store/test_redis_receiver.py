@@ -1,0 +1,187 @@
+"""Values from Redis in memory that is used again: the same bytes, for as long as they are seen."""
+
+import gc
+import socket
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from redis import Redis, RedisCluster
+
+from acre_rag.errors import DamagedCacheError, StoreError
+from acre_rag.store.redis import RedisStore
+from acre_rag.store.redis_receiver import Buffers, Receiver
+from acre_rag.store.redis_server import RedisServer
+from tests.store.proxy import Proxy
+from tests.store.servers import Server
+
+pytestmark = pytest.mark.redis
+
+SPACE, VERSION = "5bace0" * 4, "0" * 16
+
+
+@pytest.fixture
+def client(redis_server: Server) -> Iterator[Redis]:
+    with Redis(port=redis_server.port) as opened:
+        yield opened
+
+
+def buffers() -> Buffers:
+    return Buffers(lambda size: np.empty(size, np.uint8))
+
+
+@pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
+def receiver(request: pytest.FixtureRequest, redis_server: Server) -> Iterator[Receiver]:
+    with Redis(port=redis_server.port, protocol=request.param) as opened:
+        made = Receiver(RedisServer(lambda: opened, "redis", retries=2), buffers())
+        yield made
+        made.close()
+
+
+def address(view: memoryview) -> int:
+    return int(np.frombuffer(view, np.uint8).__array_interface__["data"][0])
+
+
+@pytest.mark.parametrize("size", [0, 1, 25, 26, 27, 28, 29, 30, 31, 32, 65_534, 65_535, 3_000_001])
+def test_values_of_any_size_come_whole_one_after_the_other(
+    receiver: Receiver, client: Redis, size: int
+) -> None:
+    values = {f"k{number}": np.random.default_rng(number).bytes(size) for number in range(3)}
+    for name, value in values.items():
+        client.set(name, value)
+
+    found = {name: receiver.get(name) for name in (*values, *values)}
+
+    assert {name: bytes(view or b"none") for name, view in found.items()} == {
+        name: value for name, value in values.items() if value
+    } | ({} if size else dict.fromkeys(values, b"none"))
+    assert all(view is not None and view.nbytes == size for view in found.values())
+
+
+def test_what_is_no_string_has_no_bytes(receiver: Receiver, client: Redis) -> None:
+    client.rpush("list", "x")
+
+    assert receiver.get("nothing") is None
+    assert receiver.get("list") == b""
+    assert receiver.get("nothing") is None
+
+
+def test_memory_is_used_again_when_nobody_looks_at_it(receiver: Receiver, client: Redis) -> None:
+    client.set("k", b"x" * 100_000)
+    first = receiver.get("k")
+    assert first is not None
+    place = address(first)
+    tensor = torch.frombuffer(np.frombuffer(first, np.uint8), dtype=torch.uint8)[5:]
+    del first
+
+    second = receiver.get("k")
+    assert second is not None
+    assert address(second) != place
+    client.set("k", b"y" * 100_000)
+    receiver.get("k")
+    assert (tensor == ord("x")).all()
+    del tensor
+    gc.collect()
+
+    assert place in {address(view) for _ in range(3) if (view := receiver.get("k"))}
+
+
+def test_any_number_of_threads_may_receive(receiver: Receiver, client: Redis) -> None:
+    for number in range(8):
+        client.set(f"k{number}", bytes([number]) * (100_000 + number))
+    wrong = []
+
+    def read(number: int) -> None:
+        for _ in range(50):
+            view = receiver.get(f"k{number}")
+            if view is None or bytes(view) != bytes([number]) * (100_000 + number):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize(("cuts", "connections"), [([], 1), ([5000], 2), ([10, 5000], 3)])
+def test_an_answer_that_breaks_off_is_asked_for_again(
+    redis_server: Server, cuts: list[int], connections: int
+) -> None:
+    direct = RedisStore(redis_server.url)
+    with direct.writer(SPACE, "a", VERSION) as writer:
+        writer.write("l2:0", [b"x" * 1_000_000])
+    proxy = Proxy(redis_server.port)
+    proxy.cuts = [*cuts]
+    store = RedisStore(proxy.url, buffers="reused")
+
+    value = store._get(_key(direct, "l2:0"))
+
+    assert value is not None
+    assert bytes(value) == b"x" * 1_000_000
+    assert proxy.connections == connections
+    for opened in (direct, store):
+        opened.close()
+    proxy.close()
+
+
+def _key(store: RedisStore, name: str) -> str:
+    with store.writer(SPACE, "a", VERSION) as writer:
+        return str(writer._keys.value(f"{VERSION}:{name}"))  # type: ignore[attr-defined]
+
+
+def test_a_store_says_what_is_missing_and_closes_its_connections(
+    redis_server: Server, client: Redis
+) -> None:
+    store = RedisStore(f"{redis_server.url}?buffers=reused&client_name=ours")
+    with store.writer(SPACE, "a", VERSION) as writer:
+        writer.write("l2:0", [b"abc"])
+        writer.publish(b"m")
+
+    assert bytes(store.read(SPACE, "a", VERSION, "l2:0")) == b"abc"
+    with pytest.raises(DamagedCacheError):
+        store.read(SPACE, "a", VERSION, "l2:1")
+    store.close()
+
+    while any(entry["name"] == "ours" for entry in client.client_list()):
+        pass
+
+
+def test_a_cluster_is_received_from_too(shared_redis_cluster: list[Server]) -> None:
+    with RedisCluster(host="127.0.0.1", port=shared_redis_cluster[0].port) as cluster:
+        receiver = Receiver(RedisServer(lambda: cluster, "redis", retries=2), buffers())
+        for number in range(12):
+            cluster.set(f"k{number}", f"value {number}")
+
+        found = [receiver.get(f"k{number}") for number in range(12)]
+
+        assert [bytes(view or b"") for view in found] == [b"value %d" % n for n in range(12)]
+        receiver.close()
+
+
+def test_a_value_that_claims_to_be_huge_is_never_made_room_for() -> None:
+    made: list[int] = []
+    room = Buffers(lambda size: made.append(size) or np.empty(size, np.uint8))
+    receiver = Receiver(RedisServer(Redis, "redis", retries=0), room)
+    near, far = socket.socketpair()
+    with near, far:
+        far.sendall(b"$10995116277760\r\nabc")
+
+        assert receiver._receive(near) == (False, None)
+
+    assert made == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes pinned memory")
+def test_pinned_memory_without_a_gpu_is_refused() -> None:
+    with pytest.raises(StoreError, match="choose 'reused'"):
+        RedisStore("redis://localhost", buffers="pinned")
+
+
+def test_other_buffers_are_refused() -> None:
+    with pytest.raises(StoreError, match="buffers is 'used'"):
+        RedisStore("redis://localhost?buffers=used")
