@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from acre_rag.errors import ConfigError, DocumentError
+from acre_rag.errors import ConfigError, DocumentError, StoreError
 from acre_rag.request import Request, checked_documents, checked_ids
 from acre_rag.text.document import Document
 from tests.conftest import MakeEngine
@@ -84,6 +84,14 @@ def test_the_engine_refuses_them_before_it_looks_at_its_store(make_engine: MakeE
         engine.retrieve("where?", sources=0)
     with pytest.raises(DocumentError, match="expected Document"):
         engine.ingest(["x"])  # type: ignore[list-item]
+
+
+def test_an_id_that_is_no_string_is_one_clear_error(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+
+    for look in (engine.document, engine.delete, lambda name: list(engine.documents([name]))):
+        with pytest.raises(StoreError, match="found a document id of type int; expected a string"):
+            look(5)
 
 
 def test_checking_loads_no_model_library() -> None:

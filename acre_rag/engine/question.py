@@ -116,13 +116,14 @@ class Questioner:
         """Count what prefix, question and answer leave of the context: one token or more."""
         context = self._reader.context_tokens
         room = context - self._reader.prefix.tokens - len(rows.ids)
-        if room < 1 or (max_new_tokens and room < 2):
+        most = len(rows.ids) + room - (2 if max_new_tokens else 1)
+        if len(rows.ids) > most:
             raise BudgetError(
-                f"the question and its instructions take {len(rows.ids)} tokens, which leaves "
-                f"{room} of a context of {context}; expected room for landmarks and an answer: "
-                f"shorten the question by {2 - room} tokens or more",
+                f"the question and its instructions take {len(rows.ids)} tokens; expected at most "
+                f"{most}, what a context of {context} has beside prefix, landmarks and answer: "
+                f"shorten the question by {len(rows.ids) - most} tokens or more",
                 needed=len(rows.ids),
-                available=max(len(rows.ids) + room - 2, 0),
+                available=max(most, 0),
             )
         if max_new_tokens >= room:
             raise BudgetError(

@@ -13,8 +13,13 @@ def document_digest(document_id: str) -> str:
     """Digest a document id, whatever its length and characters, to 40 hexadecimal digits.
 
     Raises:
-        StoreError: The id is empty.
+        StoreError: The id is empty, or no string.
     """
+    if not isinstance(document_id, str):
+        raise StoreError(
+            f"found a document id of type {type(document_id).__name__}; expected a string: pass "
+            "document.id"
+        )
     if not document_id:
         raise StoreError("found an empty document id; expected one or more characters: name it")
     # A path with undecodable bytes reaches Python with lone surrogates.

@@ -473,11 +473,13 @@ def test_settings_that_make_no_sense_are_refused(changes: dict[str, object]) -> 
         tiny_settings(**changes)
 
 
-@pytest.mark.parametrize("context", [20, 5])
+@pytest.mark.parametrize(
+    ("context", "message"), [(20, "lower window_tokens"), (5, "expected room for one interval")]
+)
 def test_a_window_that_does_not_fit_the_context_is_refused(
-    make_engine: MakeEngine, context: int
+    make_engine: MakeEngine, context: int, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match="lower window_tokens"):
+    with pytest.raises(ConfigError, match=message):
         make_engine(config=tiny_settings(context_tokens=context))
 
 
