@@ -82,8 +82,8 @@ def read(engine: ACREEngine, texts: dict[str, str]) -> None:
 def ask(engine: ACREEngine, texts: dict[str, str]) -> list[Asked]:
     """Ask each question of its document, and show where the answer is from."""
     console.print(
-        f"\nEach question brings back {REFILL_TOKENS} tokens (refill_tokens={REFILL_TOKENS}); a "
-        "quarter of the document is\nthe default, and more than so small a model makes use of."
+        f"\nEach question brings back {REFILL_TOKENS} tokens (refill_tokens={REFILL_TOKENS}); "
+        "the default is a quarter of the\ndocument, at least 256, at most 4,096."
     )
     chosen = chosen_questions()
     # What either way does for the first time only is not measured: one of each goes unseen.
