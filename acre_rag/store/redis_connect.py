@@ -2,13 +2,15 @@
 
 redis://user:password@host:port/number                       rediss:// where TLS is wished
 unix://user:password@/path?db=number
-redis+sentinel://user:password@host:port,host:port/name/number   name of the primary
+redis+sentinel://user:password@host:port,host:port/name/number   name of the primary; Sentinels
+                  that want a password have it as ?sentinel_password=, or ?sentinel_username= too
 redis+cluster://user:password@host:port                      any of its servers
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import redis
 from redis.backoff import NoBackoff
@@ -160,14 +162,20 @@ def _sentinel_client(scheme: str, rest: str) -> Client:
     name, _, number = path.partition("/")
     if not name or not hosts:
         raise ValueError("a Sentinel URL names hosts and a primary")
-    tail = f"/{number or 0}" + (f"?{query}" if query else "")
+    asked = dict(parse_qsl(query))
+    # Sentinels have users of their own, or none.
+    login_there = {
+        part: asked.pop(f"sentinel_{part}")
+        for part in ("username", "password")
+        if f"sentinel_{part}" in asked
+    }
+    tail = f"/{number or 0}?{urlencode(asked)}"
     options = _connection_options(f"{scheme}{login}{at}{hosts.partition(',')[0]}{tail}")
     for part in ("host", "port"):
         options.pop(part, None)
-    # Sentinels have users of their own, or none.
     watching = {k: v for k, v in options.items() if k not in ("username", "password", "db")}
     watchers = [_host_and_port(host) for host in hosts.split(",")]
-    sentinel = Sentinel(watchers, sentinel_kwargs=watching)
+    sentinel = Sentinel(watchers, sentinel_kwargs=watching | login_there)
     client: redis.Redis = sentinel.master_for(name, **options)
     return client
 

@@ -138,7 +138,9 @@ def _cluster_info(client: Redis) -> bytes:
 
 
 @contextmanager
-def running_sentinel(folder: Path, primary: Server, *lines: str) -> Iterator[int]:
+def running_sentinel(
+    folder: Path, primary: Server, *lines: str, password: str | None = None
+) -> Iterator[int]:
     """One Sentinel, which is quick to give a primary up; on which port?"""
     port = free_port()
     folder.mkdir(exist_ok=True)
@@ -151,6 +153,7 @@ def running_sentinel(folder: Path, primary: Server, *lines: str) -> Iterator[int
                 f"sentinel monitor caches 127.0.0.1 {primary.port} 1",
                 "sentinel down-after-milliseconds caches 400",
                 "sentinel failover-timeout caches 3000",
+                *((f"requirepass {password}",) if password else ()),
                 *lines,
             )
         )
@@ -160,7 +163,7 @@ def running_sentinel(folder: Path, primary: Server, *lines: str) -> Iterator[int
             [found_binary(), str(folder / "sentinel.conf"), "--sentinel"], stdout=log, stderr=log
         )
     try:
-        with Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
+        with Redis(port=port, password=password, retry=Retry(NoBackoff(), 0)) as client:
             eventually(client.ping)
         yield port
     finally:

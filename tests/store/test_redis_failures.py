@@ -1,7 +1,9 @@
 """Questions to a Redis that fails: answered from the text where that is known, or one error."""
 
+import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import cycle
@@ -309,3 +311,30 @@ def test_engines_that_write_read_and_delete_one_document_see_it_whole(
     if failures:
         raise failures[0]
     assert answered
+
+
+def test_passwords_are_in_no_log_error_or_repr(
+    tmp_path: Path, opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = []
+    with caplog.at_level(logging.DEBUG), running(tmp_path, "--requirepass", "s3cret") as server:
+        place = f"127.0.0.1:{server.port}"
+        engine = opened(f"redis://:s3cret@{place}/0?buffers=reused")
+        engine.ingest([CAT])
+        ask(engine)
+        server.kill()
+        ask(engine)
+        for url in (
+            f"redis://:s3cret@{place}/0",
+            f"redis+cluster://:s3cret@{place}",
+            f"redis+sentinel://:s3cret@{place}/name?sentinel_password=s3cret",
+            f"redis://{place}/0?password=s3cret",
+        ):
+            with suppress(StoreError):
+                told.append(repr(opened(url).store))
+            with pytest.raises(StoreError) as caught:
+                opened(url.partition("?sentinel")[0]).ingest([CAT])
+            told += traceback.format_exception(caught.value, chain=True)
+
+    assert "cannot" in caplog.text
+    assert "s3cret" not in caplog.text + "".join(told)

@@ -165,6 +165,23 @@ def test_a_sentinel_that_knows_no_such_primary_is_an_error(tmp_path: Path) -> No
         store.close()
 
 
+def test_sentinels_may_want_a_password_of_their_own(tmp_path: Path) -> None:
+    with (
+        running(tmp_path / "primary") as primary,
+        running_sentinel(tmp_path / "sentinel", primary, password="watch") as port,
+    ):
+        place = f"redis+sentinel://127.0.0.1:{port}/caches"
+        store = open_store(f"{place}?sentinel_password=watch")
+        publish(store, "a")
+        assert is_whole(store, "a")
+        store.close()
+
+        refused = open_store(place)
+        with pytest.raises(StoreError, match="cannot read"):
+            refused.load_manifest(SPACE, "a")
+        refused.close()
+
+
 # TLS, sockets and users
 
 
