@@ -59,7 +59,7 @@ class ACREConfig:
     interval_tokens: int = 16
     window_tokens: int = 1024
     segment_tokens: int = 16384
-    stored_dtype: StoredDtype = "bfloat16"
+    stored_dtype: StoredDtype = "int8"
     context_tokens: int | None = None
     selection: Literal["learned", "published"] = "learned"
     on_damage: Literal["recompute", "raise"] = "recompute"

@@ -41,7 +41,7 @@ def evaluate(
     adapter: options.Adapter = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
-    stored: options.Stored = options.StoredForm.bfloat16,
+    stored: options.Stored = options.StoredForm.int8,
     json: eval_options.Results = None,
     rows: eval_options.Rows = None,
     picture: eval_options.Picture = None,

@@ -43,7 +43,7 @@ class ModelOptions:
     adapter: options.Adapter = None
     device: options.Device = None
     dtype: options.Dtype = None
-    stored: options.Stored = options.StoredForm.bfloat16
+    stored: options.Stored = options.StoredForm.int8
     window_tokens: options.WindowTokens = None
 
     def __post_init__(self) -> None:

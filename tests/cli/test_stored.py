@@ -52,7 +52,7 @@ def test_inspect_shows_what_a_cache_consists_of(acre: Acre, folder: Path) -> Non
     assert facts["characters"] == len(TEXT)
     assert facts["landmarks"] == -(-facts["tokens"] // facts["interval_tokens"])
     assert facts["method"] == "training-free"
-    assert facts["dtype"] == "bfloat16"
+    assert facts["dtype"] == "int8"
     assert facts["metadata"] == {"path": "ferry.txt", "media_type": "text/plain"}
     files = [file.name for file in (folder / "store").rglob("l?-*")]
     assert facts["blocks"] == {

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 from acre_rag.store import CacheStore, DocumentWriter
-from acre_rag.store.protocol import Chunk
+from acre_rag.store.protocol import ByteRun
 
 Result = TypeVar("Result")
 When = Literal["before", "after"]
@@ -78,8 +78,8 @@ class _FaultyWriter:
     def read(self, name: str) -> memoryview:
         return self._store.call(lambda: self._writer.read(name))
 
-    def write(self, name: str, chunks: Sequence[Chunk]) -> None:
-        self._store.call(lambda: self._writer.write(name, chunks))
+    def write(self, name: str, runs: Sequence[ByteRun]) -> None:
+        self._store.call(lambda: self._writer.write(name, runs))
 
     def publish(self, manifest: bytes) -> None:
         self._store.call(lambda: self._writer.publish(manifest))

@@ -37,6 +37,24 @@ def forged(**changes: object) -> bytes:
     return b"".join(seal(b"ACREMF", CACHE_FORMAT, header, [data[-payload_bytes:]]))
 
 
+def test_the_format_can_be_read_without_this_library() -> None:
+    manifest = manifest_of(metadata={"pages": [1, 2]})
+
+    data = manifest.encode()
+    kind, number, header_bytes, payload_bytes = struct.unpack_from("<6sHIQ", data)
+    header = msgpack.unpackb(data[36 : 36 + header_bytes])
+    payload = data[-payload_bytes:]
+    count = len(manifest.interval_starts)
+    places = struct.unpack_from(f"<{2 * count}I", payload)
+
+    assert (kind, number) == (b"ACREMF", 1)
+    assert len(data) == -(-(36 + header_bytes) // 64) * 64 + payload_bytes
+    assert (header["document_id"], header["metadata"]) == (DOCUMENT, {"pages": [1, 2]})
+    assert places[:count] == tuple(manifest.interval_starts)
+    assert places[count:] == tuple(manifest.interval_ends)
+    assert payload[8 * count :].decode() == manifest.text
+
+
 def reason_of(data: bytes) -> str:
     with pytest.raises(DamagedCacheError) as caught:
         decoded(data)

@@ -228,6 +228,13 @@ def users(redis_server: Server) -> Iterator[Server]:
         client.execute_command("ACL", "DELUSER", "writer", "reader")
 
 
+def test_the_page_about_stores_names_these_rights() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "stores.md").read_text(encoding="utf-8")
+
+    assert f"SETUSER writer reset on >password {WRITER}\n" in page
+    assert f"SETUSER reader reset on >password {READER}\n" in page
+
+
 def test_a_user_of_one_namespace_can_do_all_that_a_store_does(users: Server) -> None:
     store = RedisStore(
         f"redis://writer:pw@127.0.0.1:{users.port}/0",
