@@ -352,6 +352,30 @@ def test_evicted_documents_are_missing_to_whoever_still_reads_them(make: MakeSto
     assert caught.value.reason == "missing"
 
 
+@pytest.mark.usefixtures("_a_read_ends_at_once", "_every_read_counts")
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda store: store.pin(SPACE, "a"),
+        lambda store: store.read(SPACE, "a", OLD, "l2:0"),
+        lambda store: publish(store, "a"),
+    ],
+    ids=["pinned", "read", "written"],
+)
+def test_a_document_used_since_it_was_looked_at_is_not_evicted(
+    make: MakeStore, act: Callable[[RedisStore], object]
+) -> None:
+    store = make()
+    publish(store, "a")
+    (use,) = store.uses()
+    time.sleep(0.002)
+
+    act(store)
+
+    assert store._budget._evict(use) is False
+    assert held(store) == {"a"}
+
+
 # Listing
 
 
