@@ -26,7 +26,8 @@ def documents(
 
     A cache serves the model, adapter and settings it was made with: each such set has a space of
     its own, named by the beginning of its digest. With options of a model, it is loaded and its own
-    documents alone are listed; without, all are, and no model is needed.
+    documents alone are listed; without, all are, and no model is needed. `acre inspect` and --json
+    tell more.
 
     For example:
 
@@ -42,15 +43,13 @@ def documents(
         return
     rows = [
         (
-            *(manifest.document_id, manifest.space[:_SHORT], manifest.model, manifest.method),
-            *(f"{manifest.tokens:,}", f"{manifest.intervals:,}", size(manifest.payload_bytes)),
-            manifest.created,
+            *(manifest.document_id, manifest.space[:_SHORT], manifest.model),
+            *(f"{manifest.tokens:,}", size(manifest.payload_bytes), manifest.created[:10]),
         )
         for manifest in found
     ]
-    if rows:
-        columns = ("document", "space", "model", "method", "tokens", "landmarks", "size", "created")
-        show_table(columns, rows, left=4)
+    if rows:  # more than these would leave too little of a terminal's width to the names
+        show_table(("document", "space", "model", "tokens", "size", "created"), rows, left=3)
     else:
         typer.echo("no documents; acre ingest PATH reads some")
 

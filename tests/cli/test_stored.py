@@ -31,9 +31,7 @@ def test_documents_lists_those_of_one_model(twice: Acre, other_model_path: Path)
 def test_documents_shows_a_table_to_people(twice: Acre) -> None:
     lines = twice("documents").stdout.splitlines()
 
-    assert lines[0].split() == [
-        *("document", "space", "model", "method", "tokens", "landmarks", "size", "created")
-    ]
+    assert lines[0].split() == ["document", "space", "model", "tokens", "size", "created"]
     assert len(lines) == 4
 
 
