@@ -2,12 +2,13 @@
 # Measures all methods on one GPU in some minutes: raw JSON, answers and pictures under $OUT.
 #
 #   DATA=dev-sets MODEL=model-directory ADAPTER=adapter-directory OUT=results \
-#       bash benchmarks/evaluate_gpu.sh [squad] [sets] [lengths] [times]
+#       bash benchmarks/evaluate_gpu.sh [squad] [sets] [lengths] [times] [prompts]
 #
 # MODEL is a directory in Hugging Face's layout that holds the demo model; left out, the installed
 # one is taken. ADAPTER left out takes the one that ships, where one does. SENTENCES is a directory
 # with MiniLM; left out, the installed package's. SCALE=0.1 asks a tenth of the questions;
-# METHODS="acre full" measures these alone. AT_ONCE runs share the GPU: one alone keeps it waiting
+# METHODS="acre full" measures these alone; TUNED="run/full/adapter run/rag/adapter" adds what
+# `acre train baseline` made. AT_ONCE runs share the GPU: one alone keeps it waiting
 # for Python. Times to the first token are taken at the end, by one run alone.
 # Beyond torch and transformers it takes: safetensors, numpy, xxhash, msgpack, filelock,
 # platformdirs, typer, bm25s; matplotlib for pictures, rouge-score (with nltk, absl-py, six) for
@@ -34,6 +35,7 @@ mkdir -p "$OUT"
 shared=(${ADAPTER:+--adapter "$ADAPTER"} ${SENTENCES:+--sentence-model "$SENTENCES"})
 shared+=(${DEVICE:+--device "$DEVICE"} ${DTYPE:+--dtype "$DTYPE"})
 [[ -n ${METHODS:-} ]] && shared+=(--methods "$METHODS")
+for directory in ${TUNED:-}; do shared+=(--tuned "$directory"); done
 
 jobs=()
 # plan NAME DATASET QUESTIONS OPTIONS...: one run, named by its results
@@ -73,11 +75,12 @@ for part in $parts; do
         plan squad-1000 squad-dev.jsonl.gz 300 --budget 256 --timed 0 --max-document-tokens 1000
         ;;
     squad)
-        plan squad-4096 squad-dev.jsonl.gz 600 --budget 128 --budget 256 --budget 512 --timed 0 \
+        plan squad-4096 squad-dev.jsonl.gz 600 --budget 128 --budget 256 --budget 512 --budget auto \
+            --timed 0 \
             --picture "$OUT/squad-4096.png"
         ;;
     sets)
-        plan qmsum-16384 qmsum-val.jsonl.gz 150 --budget 512 --budget 1024 --timed 0 \
+        plan qmsum-16384 qmsum-val.jsonl.gz 150 --budget 512 --budget 1024 --budget auto --timed 0 \
             --max-document-tokens 16384 --max-new-tokens 128
         plan kv-4096 kv-retrieval-75.jsonl.gz 60 --budget 256 --budget 512 --timed 0 \
             --max-new-tokens 48
@@ -86,9 +89,20 @@ for part in $parts; do
         plan leval-4096 leval-scientific.jsonl.gz 150 --budget 256 --budget 512 --timed 0
         plan fairytaleqa-4096 fairytaleqa-val.jsonl.gz 300 --budget 256 --budget 512 --timed 0
         ;;
+    prompts)
+        # What the baselines answer best to; all methods are then asked with the same.
+        number=0
+        for words in "Answer with a short phrase from the context." \
+            "Answer in a few words." "Give only the answer, copied from the context." \
+            "Reply with the exact words of the context that answer the question, nothing else."; do
+            number=$((number + 1))
+            METHODS="" plan "prompt-$number" squad-dev.jsonl.gz 300 --budget 256 --timed 0 \
+                --methods full,rag-bm25,rag-dense --instructions "$words"
+        done
+        ;;
     times) ;;
     *)
-        echo "part is '$part'; expected squad, sets, lengths or times" >&2
+        echo "part is '$part'; expected squad, sets, lengths, times or prompts" >&2
         exit 2
         ;;
     esac

@@ -1,23 +1,23 @@
 """`acre train`: landmark adapters in two stages, what is fitted after them, and baselines."""
 
-import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from acre_rag.cli import options
 from acre_rag.cli import train_options as given
-from acre_rag.cli.failures import MisuseError
+from acre_rag.cli.groups import spread
+from acre_rag.cli.prepare import prepare_questions, prepare_texts
 from acre_rag.cli.show import show_json
-
-if TYPE_CHECKING:
-    from acre_rag.model.local import LocalModel
-    from acre_rag.model.prompt import PromptFrame
-    from acre_rag.train.checks import Checks
-    from acre_rag.train.loop import LoopSettings
-    from acre_rag.train.setup import Setup
+from acre_rag.cli.train_session import (
+    frame_of,
+    load_local,
+    loop_settings,
+    make_checks,
+    numbers_of,
+    opened_adapter,
+    record_run,
+)
 
 app = typer.Typer(
     help="Train landmark adapters: stage1 on running text, then stage2 on questions, then "
@@ -28,6 +28,7 @@ app = typer.Typer(
 
 
 @app.command()
+@spread
 def stage1(
     texts: given.Texts,
     *,
@@ -40,17 +41,10 @@ def stage1(
     next_token: given.NextToken = False,
     rank: given.Rank = 64,
     window_tokens: given.WindowTokens = 1024,
-    check: given.Check = None,
-    check_every: given.CheckEvery = 100,
-    check_limit: given.CheckLimit = 200,
+    checking: given.CheckOptions,
     seed: given.Seed = 0,
-    stop_seconds: given.StopSeconds = math.inf,
-    workers: given.Workers = 0,
-    compiled: given.Compiled = False,
-    model: options.Model = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    debug: options.Debug = False,
+    run: given.RunOptions,
+    computing: given.ComputeOptions,
 ) -> None:
     """Distil the model's own full attention over earlier windows into landmarks.
 
@@ -61,26 +55,26 @@ def stage1(
 
         acre train stage1 novels.jsonl.gz manual.txt --out run/1
     """
-    del debug
     given.show_progress()
     from acre_rag.train.data import open_texts
     from acre_rag.train.record import draw_curves
     from acre_rag.train.setup import LandmarkSettings, open_setup
     from acre_rag.train.stages import TextPlan, text_steps, train_on_texts
 
-    settings = _loop(steps, learning_rate, 0.0, stop_seconds, workers)
+    settings = loop_settings(run, steps, learning_rate)
     plan = TextPlan(documents=documents, share=share, next_token=next_token, seed=seed)
     landmarks = LandmarkSettings(rank=rank, window_tokens=window_tokens, seed=seed)
-    _record(out, "stage1", [*texts, check], settings, plan, landmarks)
-    local = _local(model, device, dtype)
-    setup = open_setup(local, landmarks, start=start, compiled=compiled)
+    record_run(out, "stage1", [*texts, checking.check], settings, plan, landmarks)
+    local = load_local(computing)
+    setup = open_setup(local, landmarks, start=start, compiled=run.compiled)
     drawn = text_steps(open_texts(texts, setup.frame), plan, window_tokens)
-    checks = _checks(setup, check, check_every, check_limit, out)
+    checks = make_checks(setup, checking, out)
     train_on_texts(setup, drawn, settings, out, next_token=next_token, after_step=checks)
     draw_curves(out)
 
 
 @app.command()
+@spread
 def stage2(
     questions: given.Questions,
     *,
@@ -98,18 +92,11 @@ def stage2(
     selection_weight: given.SelectionWeight = 0.7,
     rank: given.Rank = 64,
     window_tokens: given.WindowTokens = 1024,
-    check: given.Check = None,
-    check_every: given.CheckEvery = 100,
-    check_limit: given.CheckLimit = 200,
+    checking: given.CheckOptions,
     seed: given.Seed = 1,
-    stop_seconds: given.StopSeconds = math.inf,
-    workers: given.Workers = 0,
-    compiled: given.Compiled = False,
     graphed: given.Graphed = False,
-    model: options.Model = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    debug: options.Debug = False,
+    run: given.RunOptions,
+    computing: given.ComputeOptions,
 ) -> None:
     """Learn to select, and to answer over refilled memories, from questions with answers.
 
@@ -117,7 +104,6 @@ def stage2(
 
         acre train stage2 squad-train.jsonl.gz --out run/2 --start run/1/adapter --texts novels.txt
     """
-    del debug
     given.show_progress()
     from acre_rag.train.batches import QuestionSteps
     from acre_rag.train.data import fitting_shapes, open_packs, open_texts
@@ -132,14 +118,14 @@ def stage2(
         train_on_questions,
     )
 
-    settings = _loop(steps, learning_rate, selection_rate, stop_seconds, workers, graphed=graphed)
+    settings = loop_settings(run, steps, learning_rate, selection_rate, graphed=graphed)
     plan = QuestionPlan(
         selection_weight=selection_weight, text_every=text_every, text_weight=text_weight
     )
     landmarks = LandmarkSettings(rank=rank, window_tokens=window_tokens)
-    _record(out, "stage2", [*questions, texts, check], settings, plan, landmarks)
-    local = _local(model, device, dtype)
-    setup = open_setup(local, landmarks, start=start, compiled=compiled)
+    record_run(out, "stage2", [*questions, texts, checking.check], settings, plan, landmarks)
+    local = load_local(computing)
+    setup = open_setup(local, landmarks, start=start, compiled=run.compiled)
     packs = open_packs(questions, setup.frame)
     shapes = fitting_shapes(packs, SHAPES, scale=scale, tokens=tokens)
     running = None
@@ -147,12 +133,13 @@ def stage2(
         text_plan = TextPlan(documents=text_documents, seed=seed)
         running = text_steps(open_texts([texts], setup.frame), text_plan, window_tokens)
     drawn = MixedSteps(QuestionSteps(packs, shapes, setup.settings, seed=seed), running, text_every)
-    checks = _checks(setup, check, check_every, check_limit, out)
+    checks = make_checks(setup, checking, out)
     train_on_questions(setup, drawn, plan, settings, out, after_step=checks)
     draw_curves(out)
 
 
 @app.command()
+@spread
 def baseline(
     questions: given.Questions,
     *,
@@ -167,12 +154,8 @@ def baseline(
     learning_rate: given.LearningRate = 5e-4,
     rank: given.Rank = 16,
     seed: given.Seed = 1,
-    stop_seconds: given.StopSeconds = math.inf,
-    workers: given.Workers = 0,
-    model: options.Model = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    debug: options.Debug = False,
+    run: given.RunOptions,
+    computing: given.ComputeOptions,
 ) -> None:
     """Tune a baseline's generator on the questions of stage2, by LoRA, for a fair comparison.
 
@@ -182,7 +165,6 @@ def baseline(
 
         acre train baseline squad-train.jsonl.gz --out run/rag --method rag --stop-seconds 240
     """
-    del debug
     given.show_progress()
     from acre_rag.train.batches import QuestionSteps
     from acre_rag.train.data import fitting_shapes, open_packs
@@ -191,10 +173,10 @@ def baseline(
     from acre_rag.train.setup import LandmarkSettings, batch_settings
     from acre_rag.train.stages import train_baseline
 
-    settings = _loop(steps, learning_rate, 0.0, stop_seconds, workers)
-    _record(out, f"baseline {method.value}", [*questions], settings)
-    local = _local(model, device, dtype)
-    frame = _frame(local)
+    settings = loop_settings(run, steps, learning_rate)
+    record_run(out, f"baseline {method.value}", [*questions], settings)
+    local = load_local(computing)
+    frame = frame_of(local)
     packs = open_packs(questions, frame)
     shapes = fitting_shapes(packs, SHAPES, scale=scale, tokens=tokens)
     shapes = [shape for shape in shapes if shape.documents * shape.tokens <= tokens]
@@ -205,6 +187,7 @@ def baseline(
 
 
 @app.command()
+@spread
 def calibrate(
     questions: given.Questions,
     *,
@@ -222,10 +205,7 @@ def calibrate(
             help="Share of the questions whose evidence --refill-tokens auto shall bring back.",
         ),
     ] = 0.95,
-    model: options.Model = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    debug: options.Debug = False,
+    computing: given.ComputeOptions,
 ) -> None:
     """Fit what is no projection: the weights of the heads, and the mass that `auto` is to reach.
 
@@ -236,17 +216,17 @@ def calibrate(
 
         acre train calibrate squad-train.jsonl.gz --adapter run/2/adapter --out adapter
     """
-    del debug
     from safetensors.torch import save_file
     from torch import tensor
 
+    from acre_rag.model.adapter_files import read_notes
     from acre_rag.train.batches import QuestionSteps
     from acre_rag.train.calibrate import prune_weights
     from acre_rag.train.data import fitting_shapes, open_packs
     from acre_rag.train.measure import calibrated_weights, fitted_mass
     from acre_rag.train.recipe import CALIBRATION
 
-    setup = _opened(_local(model, device, dtype), adapter)
+    setup = opened_adapter(load_local(computing), adapter)
     packs = open_packs(questions, setup.frame)
     shapes = fitting_shapes(packs, CALIBRATION, scale=scale, tokens=tokens)
     landmarks = adapter is not None
@@ -257,8 +237,8 @@ def calibrate(
     mass = fitted_mass(
         setup, others, weights, share=inside, batches=max(batches // 2, 1), landmarks=landmarks
     )
-    if landmarks:
-        notes: dict[str, object] = {"calibrated_batches": batches, "auto_inside": inside}
+    if adapter is not None:
+        notes = read_notes(adapter) | {"calibrated_batches": batches, "auto_inside": inside}
         setup.save(out, weights, notes, refill_mass=mass)
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -266,6 +246,7 @@ def calibrate(
 
 
 @app.command()
+@spread
 def probe(
     questions: Annotated[Path, typer.Argument(help="Held-out questions.", show_default=False)],
     *,
@@ -274,23 +255,19 @@ def probe(
     tokens: given.Tokens = 4096,
     budgets: Annotated[str, typer.Option(help="Refilled tokens, by commas.")] = "256,512",
     limit: given.CheckLimit = 600,
-    model: options.Model = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    debug: options.Debug = False,
+    computing: given.ComputeOptions,
 ) -> None:
     """Measure an adapter quickly: on held-out questions, and on running text.
 
     `acre eval` measures it beside the baselines.
     """
-    del debug
     from acre_rag.train.data import open_questions, open_texts
     from acre_rag.train.measure import measured, measured_gap
     from acre_rag.train.probe import ProbeSettings
 
-    setup = _opened(_local(model, device, dtype), adapter)
+    setup = opened_adapter(load_local(computing), adapter)
     pack, gold = open_questions(questions, setup.frame)
-    settings = ProbeSettings(tokens=tokens, limit=limit, budgets=_numbers(budgets))
+    settings = ProbeSettings(tokens=tokens, limit=limit, budgets=numbers_of(budgets))
     selection = setup.trainable.selection().detach()
     measures = measured(setup, pack, gold, selection, settings)
     found: dict[str, object] = {str(budget): scores for budget, scores in measures.items()}
@@ -299,122 +276,5 @@ def probe(
     show_json(found)
 
 
-@app.command()
-def prepare_texts(
-    paths: given.Texts,
-    *,
-    out: given.Out,
-    skip_last: Annotated[int, typer.Option(min=0, help="Leave out the last of each file.")] = 0,
-    only_last: Annotated[int, typer.Option(min=0, help="Take the last of each file alone.")] = 0,
-    model: options.Model = None,
-    debug: options.Debug = False,
-) -> None:
-    """Tokenize texts into a pack, once for many runs; the last may be kept for validation."""
-    del debug
-    from acre_rag.train.packs import save_texts
-    from acre_rag.train.prepare import pack_texts
-
-    frame = _frame(_local(model, "cpu", None))
-    save_texts(pack_texts(paths, frame, skip_last=skip_last, only_last=only_last), out)
-
-
-@app.command()
-def prepare_questions(
-    path: Annotated[Path, typer.Argument(help="JSON lines.", show_default=False)],
-    *,
-    out: given.Out,
-    answer_tokens: Annotated[int, typer.Option(min=1, help="Longest answer to keep.")] = 24,
-    instructions: options.Instructions = None,
-    model: options.Model = None,
-    debug: options.Debug = False,
-) -> None:
-    """Tokenize documents and questions into a pack, with the answers' words beside it."""
-    del debug
-    from acre_rag.train.prepare import pack_questions
-
-    frame = _frame(_local(model, "cpu", None))
-    pack, kept = pack_questions(path, frame, answer_tokens=answer_tokens, instructions=instructions)
-    pack.save(out)
-    lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
-    out.with_suffix(".answers.jsonl").write_text(lines, encoding="utf-8")
-
-
-def _loop(
-    steps: int,
-    rate: float,
-    selection_rate: float,
-    stop_seconds: float,
-    workers: int,
-    *,
-    graphed: bool = False,
-) -> "LoopSettings":
-    from acre_rag.train.loop import LoopSettings
-
-    return LoopSettings(
-        steps=steps,
-        learning_rate=rate,
-        selection_rate=selection_rate,
-        stop_seconds=stop_seconds,
-        workers=workers,
-        graphed=graphed,
-    )
-
-
-def _record(out: Path, command: str, data: list[Path | None], *plans: object) -> None:
-    """Write down what a run is, before it begins."""
-    from dataclasses import asdict
-
-    from acre_rag.train.processes import Processes
-    from acre_rag.train.record import start_record
-
-    if Processes.here().first:
-        settings = {type(plan).__name__: asdict(plan) for plan in plans}  # type: ignore[call-overload]
-        files = [path for path in data if path is not None]
-        start_record(out, {"command": command, **settings}, files)
-
-
-def _local(model: str | None, device: str | None, dtype: options.NumberType | None) -> "LocalModel":
-    from acre_rag.model.local import LocalModel
-    from acre_rag.train.processes import own_device
-
-    return LocalModel.load(model, device=own_device(device), dtype=dtype and dtype.value)
-
-
-def _frame(local: "LocalModel") -> "PromptFrame":
-    from acre_rag.config import Prompt
-    from acre_rag.model.prompt import PromptFrame
-
-    return PromptFrame(local.tokenizer, Prompt())
-
-
-def _opened(local: "LocalModel", adapter: Path | None) -> "Setup":
-    """Open an adapter that was trained, or none."""
-    from acre_rag.model.adapter_files import load_adapter
-    from acre_rag.train.setup import LandmarkSettings, open_setup, settings_of
-
-    if adapter is None:
-        return open_setup(local, LandmarkSettings())
-    return open_setup(local, settings_of(load_adapter(adapter)), start=adapter)
-
-
-def _checks(
-    setup: "Setup", path: Path | None, every: int, limit: int, out: Path
-) -> "Checks | None":
-    from acre_rag.train.checks import Checks
-    from acre_rag.train.data import open_questions
-    from acre_rag.train.probe import ProbeSettings
-
-    if path is None:
-        return None
-    pack, gold = open_questions(path, setup.frame)
-    settings = ProbeSettings(limit=limit)
-    return Checks(setup=setup, pack=pack, gold=gold, settings=settings, every=every, out=out)
-
-
-def _numbers(given_budgets: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(budget) for budget in given_budgets.split(","))
-    except ValueError:
-        raise MisuseError(
-            f"budgets are {given_budgets!r}; expected numbers with commas between: 256,512"
-        ) from None
+for command in (prepare_texts, prepare_questions):
+    app.command()(spread(command))

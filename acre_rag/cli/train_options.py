@@ -1,11 +1,15 @@
 """Options of the training commands: what they are called, and what they mean."""
 
 import logging
+import math
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from acre_rag.cli import options
 
 _DATA, _STEPS, _CHECK, _LANDMARKS, _RUN = "Data", "Steps", "Checks", "Landmarks", "Run"
 
@@ -146,3 +150,31 @@ CheckEvery = Annotated[
 CheckLimit = Annotated[
     int, typer.Option(min=1, help="Questions of a check.", rich_help_panel=_CHECK)
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a run is carried out, whatever it trains."""
+
+    stop_seconds: StopSeconds = math.inf
+    workers: Workers = 0
+    compiled: Compiled = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOptions:
+    """What is measured while training."""
+
+    check: Check = None
+    check_every: CheckEvery = 100
+    check_limit: CheckLimit = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeOptions:
+    """The model, and what it computes with; `debug` has done its work when the command begins."""
+
+    model: options.Model = None
+    device: options.Device = None
+    dtype: options.Dtype = None
+    debug: options.Debug = False

@@ -105,13 +105,19 @@ def load_adapter(directory: Path) -> LandmarkAdapter:
     except FileNotFoundError as error:
         raise AdapterError(
             f"{directory} has no {Path(error.filename or 'adapter file').name}; expected a "
-            "landmark adapter made by acre_rag.train or acre convert: check the path"
+            "landmark adapter made by acre train or acre convert: check the path"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise AdapterError(
             f"{directory} holds a broken adapter ({type(error).__name__}: {error}); "
             "expected the files that acre writes: copy or convert it again"
         ) from error
+
+
+def read_notes(directory: Path) -> dict[str, object]:
+    """Read what is kept of an adapter besides its tensors, once it is loaded."""
+    config = json.loads((directory / "acre_config.json").read_text(encoding="utf-8"))
+    return dict(config.get("notes", {}))
 
 
 def _mass(value: object) -> float | None:

@@ -1,4 +1,7 @@
-"""Several processes that train one adapter, one on each GPU, started by `accelerate launch`."""
+"""Several processes that train one adapter, one on each GPU.
+
+A launcher starts them (`accelerate launch`, `torchrun`) and says in the environment who is who.
+"""
 
 import os
 from collections.abc import Iterable
@@ -6,8 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import distributed
-
-from acre_rag.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +25,16 @@ class Processes:
 
     @staticmethod
     def here() -> "Processes":
-        """Join the other processes, where a launcher has started several.
-
-        Raises:
-            ConfigError: The library for it is not installed.
-        """
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        """Join the other processes, where a launcher has started several."""
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        if count == 1:
             return Processes()
-        try:
-            from accelerate import PartialState
-        except ImportError as error:
-            raise ConfigError(
-                "several processes need accelerate, which is not installed; expected the train "
-                "extra: run pip install 'acre-rag[train]', or start one process"
-            ) from error
-        state = PartialState()
-        return Processes(state.process_index, state.num_processes)
+        if not distributed.is_initialized():
+            gpus = torch.cuda.is_available()
+            if gpus:
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            distributed.init_process_group("nccl" if gpus else "gloo")
+        return Processes(distributed.get_rank(), count)
 
     @property
     def first(self) -> bool:

@@ -114,6 +114,20 @@ def test_a_tuned_baseline_is_measured_beside_the_frozen_one(
     assert methods[f"{method}+sft"]["n"] == 3
 
 
+def test_a_run_that_was_stopped_goes_on_exactly(model: Path, tmp_path: Path) -> None:
+    lines = write_lines(tmp_path / "town.jsonl.gz", articles() * 6)
+    line = ("stage2", lines, "--model", model, "--device", "cpu", "--dtype", "float32", "--steps",
+            3, "--tokens", 1008, "--scale", 0.01, "--window-tokens", 32, "--rank", 2)  # fmt: skip
+
+    _run(*line, "--out", tmp_path / "whole")
+    for _ in range(3):  # one step, and each time no time for more
+        _run(*line, "--out", tmp_path / "parts", "--stop-seconds", 0)
+
+    whole, parts = (load_file(tmp_path / f"{n}/checkpoint.safetensors") for n in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
 _GOOD = '{"id":"d","context":"a b","qas":[]}\n'
 
 
