@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from acre_rag.train.batches import QuestionBatch
 from acre_rag.train.steps import StepLoss
@@ -28,17 +28,21 @@ class EagerGradients(Generic[Batch]):
     """
 
     loss_of: Callable[[Batch], StepLoss]
-    parameters: Sequence[Tensor]
+    parameters: Sequence[nn.Parameter]
 
     def __call__(self, batch: Batch) -> Parts:
         """Replace the gradients; give the parts of the loss."""
         loss = self.loss_of(batch)
-        found = torch.autograd.grad(loss.total, self.parameters, allow_unused=True)
+        found: Sequence[Tensor | None] = torch.autograd.grad(
+            loss.total, self.parameters, allow_unused=True
+        )
         for parameter, gradient in zip(self.parameters, found, strict=True):
-            if not isinstance(parameter.grad, Tensor):
-                parameter.grad = torch.zeros_like(parameter)
-            # In place: a graph that was captured writes to the same memory.
-            parameter.grad.zero_() if gradient is None else parameter.grad.copy_(gradient)
+            new = torch.zeros_like(parameter) if gradient is None else gradient
+            if parameter.grad is None:
+                parameter.grad = new.clone()
+            else:
+                # In place: a graph that was captured writes to the same memory.
+                parameter.grad.copy_(new)
         return loss.parts
 
 
