@@ -20,7 +20,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 : "${OUT:?is not set; expected a directory for the results}"
 python=${PYTHON:-python3}
 scale=${SCALE:-1}
-at_once=${AT_ONCE:-4}
+at_once=${AT_ONCE:-1}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
 export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
 

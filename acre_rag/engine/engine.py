@@ -231,8 +231,10 @@ class ACREEngine:
 
     def delete(self, document_id: str) -> bool:
         """Remove a document from the store; was it there?"""
-        self._recall.forget(document_id)
-        return self._archive.delete(document_id)
+        try:
+            return self._archive.delete(document_id)
+        finally:  # behind the deletion: a question meanwhile may have remembered it anew
+            self._recall.forget(document_id)
 
     def documents(self, ids: Sequence[str] | None = None) -> Iterator[StoredDocument]:
         """List what is stored for this model and these settings.

@@ -10,12 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
-
-# Before torch 2.12 keys for groups of query heads are taken without being told.
-_GROUPED: dict[str, Any] = (
-    {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +74,12 @@ class WindowPacking:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Attend causally: query (windows, q_heads, rows, head_dim), result alike."""
+        # Newer than the oldest torch that all else runs with, and needed on a GPU alone.
+        from torch.nn.attention.varlen import varlen_attn
+
+        # Before torch 2.12 keys for groups of query heads are taken without being told.
+        told = "enable_gqa" in signature(varlen_attn).parameters
+        grouped: dict[str, Any] = {"enable_gqa": True} if told else {}
         attended = varlen_attn(
             query.transpose(1, 2).flatten(0, 1),
             key,
@@ -89,7 +89,7 @@ class WindowPacking:
             *self.longest,
             scale=scaling,
             window_size=(-1, 0),
-            **_GROUPED,
+            **grouped,
         )
         joined: Tensor = attended[0] if isinstance(attended, tuple) else attended
         unpacked: Tensor = joined.unflatten(0, (len(query), -1)).transpose(1, 2)

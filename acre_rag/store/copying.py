@@ -6,6 +6,7 @@ from typing import Literal
 
 from acre_rag.errors import DamagedCacheError
 from acre_rag.store.archive import open_block, whole_blocks
+from acre_rag.store.encrypted import refuse_encrypted
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore, DocumentWriter
 
@@ -45,8 +46,10 @@ def copy_documents(
         on_progress: Called with document id, values done, values in all.
 
     Raises:
-        StoreError: A store cannot be reached, or the target cannot be written.
+        StoreError: A store cannot be reached, or the target cannot be written, or is encrypted and
+            was opened without its key.
     """
+    refuse_encrypted(target)
     copier = _Copier(source, target, on_progress or _ignore)
     for space in source.spaces():
         for digest, data in source.manifests(space):

@@ -236,7 +236,7 @@ def refuse_encrypted(store: CacheStore) -> None:
     if store.load_manifest(space, document_id) is not None:
         raise StoreError(
             f"{store.url} is encrypted; expected its key: put it into ACRE_STORE_KEY, or name a "
-            "file with --key-file"
+            "file with --key-file (where a store is copied to, with --to-key-file)"
         )
 
 

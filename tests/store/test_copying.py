@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from acre_rag.errors import StoreError
-from acre_rag.store import CacheArchive, CacheStore, DirectoryStore, Manifest
+from acre_rag.store import (
+    CacheArchive,
+    CacheStore,
+    DirectoryStore,
+    EncryptedStore,
+    Manifest,
+    StoreKey,
+)
 from acre_rag.store.checking import Holdings, check_documents, holdings
 from acre_rag.store.copying import copy_documents
 from tests.store.places import DirectoryPlace, EncryptedPlace, Place, RedisPlace
@@ -271,3 +278,17 @@ def test_a_target_that_cannot_be_written_ends_the_copy(tmp_path: Path, filled: C
 
     with pytest.raises(StoreError, match="expected"):
         outcomes(filled, DirectoryStore(tmp_path / "file" / "below"))
+
+
+def test_an_encrypted_target_takes_nothing_without_its_key(
+    tmp_path: Path, filled: CacheStore
+) -> None:
+    within = DirectoryStore(tmp_path / "locked")
+    publish(EncryptedStore(within, StoreKey("5a" * 32)), manifest_of())
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "locked").rglob("*")}
+
+    with pytest.raises(StoreError, match="is encrypted; expected its key"):
+        list(copy_documents(filled, within))
+
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "locked").rglob("*")}
+    assert after == before
