@@ -8,8 +8,7 @@ from typing import Any, get_type_hints
 
 from acre_rag.cli import options
 from acre_rag.model.location import DEMO_MODEL, check_name
-
-NEW_TOKENS = 64
+from acre_rag.request import DEFAULT_NEW_TOKENS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +17,7 @@ class QuestionOptions:
 
     document: options.Documents = None
     refill_tokens: options.RefillTokens = None
-    max_new_tokens: options.MaxNewTokens = NEW_TOKENS
+    max_new_tokens: options.MaxNewTokens = DEFAULT_NEW_TOKENS
     instructions: options.Instructions = None
     selection: options.Selection = options.SelectionRule.learned
 
