@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from acre_rag.cli.groups import NEW_TOKENS
+from acre_rag.cli.groups import QuestionOptions
 from acre_rag.engine import ACREEngine
 from tests.cli.conftest import TEXT, Acre, objects
 
@@ -122,7 +122,7 @@ def test_instructions_need_no_other_cache(stored: Acre) -> None:
 def test_the_longest_answer_is_that_of_the_engine() -> None:
     theirs = inspect.signature(ACREEngine.ask).parameters["max_new_tokens"].default
 
-    assert theirs == NEW_TOKENS
+    assert theirs == QuestionOptions().max_new_tokens
 
 
 def test_chat_answers_each_line_of_its_input(stored: Acre) -> None:
