@@ -15,6 +15,7 @@ from acre_rag.engine.stream import AnswerStream
 from acre_rag.engine.worker import Worker
 from acre_rag.model.landmarks import LandmarkAdapter
 from acre_rag.model.local import LocalModel
+from acre_rag.model.messages import prompt_ids
 from acre_rag.model.reader import DocumentReader
 from acre_rag.request import (
     DEFAULT_COMPLETION_TOKENS,
@@ -220,6 +221,17 @@ class ACREEngine:
             BudgetError: Prompt and completion do not fit the context.
         """
         return Completion(self.reader, prompt, max_new_tokens)
+
+    def token_ids(self, prompt: str | Sequence[tuple[str, str]]) -> list[int]:
+        """Encode what `complete` would be given, without running the model.
+
+        Args:
+            prompt: As in `complete`.
+
+        Raises:
+            ConfigError: As in `complete`.
+        """
+        return prompt_ids(self.reader.local.tokenizer, prompt)
 
     def document(self, document_id: str) -> Document:
         """Give a stored document back, its text and its metadata.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from langchain_core.documents import Document as LangChainDocument
 from pydantic import Field
 
-from acre_rag import ACREEngine, ACREError, Document
+from acre_rag import ACREEngine, ACREError, Document, StoredDocument
 
 Metadata: TypeAlias = Mapping[str, object]
 RefillTokens: TypeAlias = Annotated[int, Field(ge=0, strict=True)] | Literal["auto"] | None
@@ -43,13 +43,22 @@ class Candidates:
 
 
 def candidates_in_scope(engine: ACREEngine, scope: Scope) -> Candidates:
-    """Find the documents that a user has chosen."""
-    stored = list(engine.documents(scope.documents))
-    ids = list(scope.documents) if scope.documents is not None else None
+    """Find the documents that a user has chosen.
+
+    Raises:
+        ACREError: One that is named is not stored.
+    """
+    chosen: list[Document | StoredDocument]
+    if scope.documents is not None:
+        chosen = [engine.document(name) for name in scope.documents]
+    else:
+        chosen = [one for one in engine.documents() if not one.is_passage]
+    metadata = {one.id: one.metadata for one in chosen}
     if scope.filter is not None:
-        asked = [one for one in stored if ids is not None or not one.is_passage]
-        ids = [one.id for one in asked if _matches(one.metadata, scope.filter)]
-    return Candidates(documents=ids, metadata={one.id: one.metadata for one in stored})
+        ids = [name for name, known in metadata.items() if _matches(known, scope.filter)]
+        return Candidates(documents=ids, metadata=metadata)
+    named = list(scope.documents) if scope.documents is not None else None
+    return Candidates(documents=named, metadata=metadata)
 
 
 def versions_in_scope(engine: ACREEngine, scope: Scope) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializa
 from pydantic import ConfigDict, Field
 
 from acre_langchain.asking import Asked, Asking, AskSettings, ask
+from acre_langchain.calls import refuse_settings
 from acre_langchain.candidates import (
     MetadataFilter,
     RefillTokens,
@@ -20,6 +21,8 @@ from acre_langchain.candidates import (
 from acre_langchain.output import ACREOutput, last_output, whole_output
 from acre_langchain.refilling import ACREAnswer, ACRERefill
 from acre_rag import ACREEngine, ACREError
+
+_REMEDY = "make an ACREAnswerChain with them, or use its configurable_fields"
 
 
 class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
@@ -98,18 +101,20 @@ class ACREAnswerChain(RunnableSerializable[str, dict[str, Any]]):
         self,
         input: Iterator[str],
         config: RunnableConfig | None = None,
-        **_unused: object,
+        **kwargs: Any,  # noqa: ANN401  # the base class has it
     ) -> Iterator[dict[str, Any]]:
         """Answer a question that itself comes in pieces."""
+        refuse_settings(kwargs, _REMEDY)
         yield from self._transform_stream_with_config(input, self._answer, config)
 
     async def atransform(
         self,
         input: AsyncIterator[str],
         config: RunnableConfig | None = None,
-        **_unused: object,
+        **kwargs: Any,  # noqa: ANN401  # the base class has it
     ) -> AsyncIterator[dict[str, Any]]:
         """Answer a question that itself comes in pieces, in the engine's worker."""
+        refuse_settings(kwargs, _REMEDY)
         async for part in self._atransform_stream_with_config(input, self._aanswer, config):
             yield part
 

@@ -18,6 +18,7 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import ConfigDict, Field, model_validator
 
 from acre_langchain.asking import Asked, AskSettings, ask
+from acre_langchain.calls import refuse_settings
 from acre_langchain.candidates import (
     MetadataFilter,
     RefillTokens,
@@ -33,6 +34,8 @@ from acre_rag import ACREEngine, ACREError, Completion
 Choice = Sequence[str] | Literal["all"]
 # Given to models of any kind; a local one has no use for them.
 _OF_SERVICES = frozenset({"api_key", "max_retries", "streaming", "timeout"})
+# The last is the framework's own: whether to stream.
+_OF_CALLS = frozenset({"max_tokens", "refill_tokens", "temperature", "stream"})
 
 
 class ChatACRE(BaseChatModel):
@@ -90,6 +93,29 @@ class ChatACRE(BaseChatModel):
         """
         own = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**{**own, "documents": documents, "filter": filter})
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Encode text with the model's own tokenizer."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        return self.engine.token_ids(text) if text else []
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Count the tokens of messages as the chat template lays them out, an answer begun.
+
+        Documents are not counted: what of them fills the context depends on the question.
+
+        Raises:
+            ACREError: A message, or a tool, is nothing that the model reads.
+        """
+        if tools:
+            raise ACREError(
+                f"found {len(tools)} tools to count; expected none, as the model calls no tools: "
+                "leave them out"
+            )
+        return len(self.engine.token_ids(read_turns(messages))) if messages else 0
 
     @property
     def _llm_type(self) -> str:
@@ -165,6 +191,11 @@ class ChatACRE(BaseChatModel):
         self, messages: list[BaseMessage], stop: Sequence[str] | None, call: Mapping[str, Any]
     ) -> tuple[Asked | Completion, Generator[str, None, None]]:
         """Give what is said, and its text; `call` holds settings of this call alone."""
+        refuse_settings(
+            call.keys() - _OF_CALLS,
+            f"a call takes stop, {', '.join(sorted(_OF_CALLS - {'stream'}))}; name documents by "
+            "with_documents, and make a ChatACRE with the others, or use its configurable_fields",
+        )
         if call.get("temperature"):
             raise ACREError(
                 f"temperature is {call['temperature']}; expected 0, as decoding is greedy: leave "
@@ -180,7 +211,7 @@ class ChatACRE(BaseChatModel):
             return completion, spoken(completion, words)
         conversation = as_question(turns)
         settings = AskSettings(
-            refill_tokens=self.refill_tokens,
+            refill_tokens=call.get("refill_tokens", self.refill_tokens),
             max_new_tokens=length,
             instructions=conversation.instructions,
         )

@@ -8,8 +8,11 @@ from langchain_core.documents import Document as LangChainDocument
 from langchain_core.indexing import UpsertResponse
 from langchain_core.indexing.base import DeleteResponse, DocumentIndex
 
+from acre_langchain.calls import refuse_settings
 from acre_langchain.retriever import ACRERetriever
 from acre_rag import Document
+
+_REMEDY = "leave them out; settings are those of the engine"
 
 
 class ACREDocumentIndex(ACRERetriever, DocumentIndex):
@@ -24,7 +27,7 @@ class ACREDocumentIndex(ACRERetriever, DocumentIndex):
         self,
         items: Sequence[LangChainDocument],
         /,
-        **kwargs: Any,  # noqa: ANN401, ARG002  # the base class has it
+        **kwargs: Any,  # noqa: ANN401  # the base class has it
     ) -> UpsertResponse:
         """Read documents into the store; what is stored already and unchanged is not read again.
 
@@ -34,6 +37,7 @@ class ACREDocumentIndex(ACRERetriever, DocumentIndex):
             ACREError: A document is blank, or its metadata is not as JSON would hold it; those
                 before it are stored.
         """
+        refuse_settings(kwargs, _REMEDY)
         named = {item.id or str(uuid.uuid4()): item for item in items}
         documents = (
             Document(id=name, text=item.page_content, metadata=item.metadata)
@@ -54,13 +58,14 @@ class ACREDocumentIndex(ACRERetriever, DocumentIndex):
     def delete(
         self,
         ids: list[str] | None = None,
-        **kwargs: Any,  # noqa: ANN401, ARG002  # the base class has it
+        **kwargs: Any,  # noqa: ANN401  # the base class has it
     ) -> DeleteResponse:
         """Remove documents with their caches; one that is not there is no failure.
 
         Raises:
             ValueError: No list of ids is given.
         """
+        refuse_settings(kwargs, _REMEDY)
         if ids is None:
             raise ValueError(
                 "ids is None; expected a list: name the documents to delete, all of them if need be"
@@ -80,9 +85,10 @@ class ACREDocumentIndex(ACRERetriever, DocumentIndex):
         self,
         ids: Sequence[str],
         /,
-        **kwargs: Any,  # noqa: ANN401, ARG002  # the base class has it
+        **kwargs: Any,  # noqa: ANN401  # the base class has it
     ) -> list[LangChainDocument]:
         """Give documents back whole, as they were given; those that are not stored are left out."""
+        refuse_settings(kwargs, _REMEDY)
         stored = [self.engine.document(one.id) for one in self.engine.documents(ids)]
         return [
             LangChainDocument(id=one.id, page_content=one.text, metadata=dict(one.metadata))

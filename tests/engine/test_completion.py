@@ -43,6 +43,15 @@ def test_messages_are_answered_as_the_stock_model_does(
     assert ours.new_tokens == len(theirs)
 
 
+@pytest.mark.parametrize("prompt", ["the ferry and the", MESSAGES])
+def test_token_ids_are_those_that_the_model_would_be_given(
+    engine: ACREEngine, prompt: str | list[tuple[str, str]]
+) -> None:
+    assert len(engine.token_ids(prompt)) == engine.complete(prompt, 1).prompt_tokens
+    with pytest.raises(ConfigError, match="is empty; expected"):
+        engine.token_ids(prompt[:0])
+
+
 def test_a_string_is_completed_as_it_stands(engine: ACREEngine, local: LocalModel) -> None:
     ids = local.tokenizer.encode("the ferry and the", add_special_tokens=False)
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +20,11 @@ from langchain_core.runnables import (
 from langchain_core.vectorstores import InMemoryVectorStore
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from acre_langchain import ACREAnswerChain, ACREOutput, ACRERetriever
-from acre_rag import ACREEngine, ACREError, AnswerStream
-from tests.integrations.conftest import DRYER, FERRY, decoding_threads
+from acre_langchain import ACREAnswerChain, ACREOutput, ACRERetriever, ACRETool, ChatACRE
+from acre_rag import ACREEngine, ACREError, AnswerStream, LocalModel
+from tests.conftest import MakeEngine
+from tests.integrations.conftest import DRYER, FERRY, TALKER_SETTINGS, decoding_threads
+from tests.store.servers import running
 
 QUESTION = "When does the ferry leave?"
 TEXTS = {FERRY.id: FERRY.text, DRYER.id: DRYER.text}
@@ -366,6 +369,59 @@ def test_only_one_refilled_cache_waits_however_many_ask(
     asyncio.run(chain.abatch([f"Question {number}?" for number in range(6)]))
 
     assert most == [1]
+
+
+def test_settings_of_one_call_are_refused_however_they_are_given(chain: ACREAnswerChain) -> None:
+    words = r"found documents given with a call or bound; expected none here: make an ACREAnswer"
+
+    async def drain() -> None:
+        async for _ in chain.bind(documents=["dryer"]).astream(QUESTION):
+            pass
+
+    with pytest.raises(ACREError, match=words):
+        chain.invoke(QUESTION, documents=["dryer"])
+    with pytest.raises(ACREError, match=words):
+        chain.bind(documents=["dryer"]).batch([QUESTION])
+    with pytest.raises(ACREError, match=words):
+        list(chain.stream(QUESTION, documents=["dryer"]))
+    with pytest.raises(ACREError, match=words):
+        asyncio.run(drain())
+    with pytest.raises(ACREError, match="found max_new_tokens, stop given"):
+        asyncio.run(chain.ainvoke(QUESTION, stop=["."], max_new_tokens=2))
+
+
+def test_a_wrong_id_is_an_error_beside_a_filter_too(engine: ACREEngine) -> None:
+    wanted = {"kind": "manual"}
+    chain = ACREAnswerChain(engine=engine, documents=["dryer", "gone"], filter=wanted)
+
+    with pytest.raises(ACREError, match="'gone' is not stored"):
+        chain.invoke(QUESTION)
+    with pytest.raises(ACREError, match="'gone' is not stored"):
+        ACRERetriever(engine=engine, documents=["gone"], filter=wanted).invoke(QUESTION)
+    with pytest.raises(ACREError, match="'gone' is not stored"):
+        ChatACRE(engine=engine, documents=["gone"], filter=wanted).invoke(QUESTION)
+
+
+@pytest.mark.redis
+def test_a_store_that_is_down_is_reported_in_our_words(
+    make_engine: MakeEngine, talker: LocalModel, tmp_path: Path
+) -> None:
+    with running(tmp_path) as server:
+        engine = make_engine(model=talker, store=server.url, config=TALKER_SETTINGS)
+        engine.ingest([DRYER])
+        chain = ACREAnswerChain(engine=engine, max_new_tokens=2)
+        assert chain.invoke(QUESTION)["answer"]
+
+    tool = ACRETool(chain=chain, handle_tool_error=True)
+    with pytest.raises(ACREError, match="redis"):
+        chain.invoke(QUESTION)
+    with pytest.raises(ACREError, match="redis"):
+        asyncio.run(chain.ainvoke(QUESTION))
+    with pytest.raises(ACREError, match="redis"):
+        ACRERetriever(engine=engine).invoke(QUESTION)
+    with pytest.raises(ACREError, match="redis"):
+        ChatACRE(engine=engine, documents="all").invoke(QUESTION)
+    assert "redis" in tool.invoke({"question": QUESTION})
 
 
 def test_bad_input_is_reported_in_our_words(engine: ACREEngine, chain: ACREAnswerChain) -> None:

@@ -1,9 +1,12 @@
 """`ChatACRE` with and without documents in its memory."""
 
 import asyncio
+import threading
 import time
+from typing import Any
 
 import pytest
+from langchain.agents import create_agent
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.messages import (
@@ -13,6 +16,7 @@ from langchain_core.messages import (
     HumanMessage,
     SystemMessage,
     ToolMessage,
+    trim_messages,
 )
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
@@ -146,6 +150,81 @@ def test_stop_words_and_length_may_be_given_with_the_question(reader: ChatACRE) 
     assert reader.bind(stop=[word]).invoke(QUESTION).text == whole[: whole.index(word)].strip()
 
 
+def test_a_budget_may_be_given_with_the_question_or_bound(
+    engine: ACREEngine, reader: ChatACRE
+) -> None:
+    theirs = engine.ask(QUESTION, refill_tokens=12, max_new_tokens=8)
+
+    given = reader.invoke(QUESTION, refill_tokens=12)
+    bound = asyncio.run(reader.bind(refill_tokens=12).ainvoke(QUESTION))
+
+    for ours in (given, bound):
+        assert ours.text == theirs.text
+        assert ours.response_metadata["usage"]["refilled_tokens"] == theirs.usage.refilled_tokens
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"documents": ["dryer"]}, {"max_new_tokens": 2}, {"filter": None}, {"api_key": "1"}],
+)
+@pytest.mark.parametrize("documents", [(), "all"])
+def test_other_settings_of_one_call_are_refused(
+    engine: ACREEngine, documents: object, settings: dict[str, object]
+) -> None:
+    model = ChatACRE(engine=engine, documents=documents, cache=InMemoryCache())
+    words = f"found {next(iter(settings))} given with a call or bound; expected none here: a call"
+
+    with pytest.raises(ACREError, match=words):
+        model.invoke(QUESTION, **settings)  # type: ignore[arg-type]
+    with pytest.raises(ACREError, match=words):
+        list(model.bind(**settings).stream(QUESTION))
+    with pytest.raises(ACREError, match=words):
+        asyncio.run(model.bind(**settings).ainvoke(QUESTION))
+
+
+def test_tokens_are_counted_by_the_models_own_tokenizer_without_a_network(
+    engine: ACREEngine, chat: ChatACRE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = engine.reader.local.tokenizer
+    monkeypatch.setattr("socket.socket", pytest.fail)
+    said: list[BaseMessage] = [SystemMessage("Be kind."), HumanMessage("Go on"), AIMessage("No.")]
+    asked = [*said, HumanMessage("Please!")]
+
+    assert chat.get_token_ids(QUESTION) == tokenizer.encode(QUESTION, add_special_tokens=False)
+    assert chat.get_num_tokens(QUESTION) == len(chat.get_token_ids(QUESTION))
+    assert chat.get_num_tokens("") == chat.get_num_tokens_from_messages([]) == 0
+    answer = chat.invoke(asked)
+    assert answer.usage_metadata is not None
+    counted = chat.get_num_tokens_from_messages(asked)
+    assert counted == answer.usage_metadata["input_tokens"]
+    kept = trim_messages(asked, max_tokens=counted - 1, token_counter=chat, include_system=True)
+    assert kept == [asked[0], *asked[2:]]
+    own = ChatACRE(engine=engine, custom_get_token_ids=lambda text: [len(text)])
+    assert own.get_token_ids("nine") == [4]
+    with pytest.raises(ACREError, match="a message is a ToolMessage"):
+        chat.get_num_tokens_from_messages([ToolMessage("nine", tool_call_id="1")])
+    with pytest.raises(ACREError, match="found 1 tools to count"):
+        chat.get_num_tokens_from_messages(asked, tools=[{"name": "f"}])
+
+
+def test_an_agent_without_tools_may_have_it_as_its_model(reader: ChatACRE) -> None:
+    agent = create_agent(reader, system_prompt="Say it in Norse.")
+    asked = {"messages": [HumanMessage(QUESTION)]}
+    told: list[BaseMessage] = [SystemMessage("Say it in Norse."), HumanMessage(QUESTION)]
+
+    said = agent.invoke(asked)["messages"][-1]
+    tokens = [part.text for part, _ in agent.stream(asked, stream_mode="messages")]
+
+    assert said.text == reader.invoke(told).text == "".join(tokens)
+    assert len(tokens) > 5
+
+
+def test_a_config_that_cannot_be_written_down_does_no_harm(reader: ChatACRE) -> None:
+    config: Any = {"metadata": {"lock": threading.Lock()}, "configurable": {"call": print}}
+
+    assert reader.invoke(QUESTION, config).text == reader.invoke(QUESTION).text
+
+
 def test_it_works_behind_a_prompt_and_before_a_parser(reader: ChatACRE) -> None:
     prompt = ChatPromptTemplate.from_messages([("system", "Be {how}."), ("human", "{question}")])
     chain = prompt | reader | StrOutputParser()
@@ -180,6 +259,11 @@ def test_cached_answers_are_those_of_the_same_documents(engine: ACREEngine) -> N
     engine.ingest([Document(id="ferry", text=FERRY.text[: len(FERRY.text) // 2])])
     text(documents=["ferry"], max_tokens=8)
     assert len(answers._cache) == 6
+    model = ChatACRE(engine=engine, cache=answers, documents=["ferry"], max_tokens=8)
+    asyncio.run(model.ainvoke(QUESTION))
+    assert len(answers._cache) == 6
+    model.invoke(QUESTION, refill_tokens=12)
+    assert len(answers._cache) == 7
 
 
 def test_questions_of_one_conversation_read_nothing_again(

@@ -124,5 +124,11 @@ def test_what_cannot_be_kept_is_refused_in_our_words(documents: ACREDocumentInde
         documents.upsert([Document("  ")])
     with pytest.raises(ACREError, match=r"the metadata of document .* of type set; expected"):
         documents.upsert([Document("Nine.", metadata={"tags": {1}})])
+    with pytest.raises(ACREError, match="found vector_field given with a call"):
+        documents.upsert(PAGES, vector_field="embedding")
+    with pytest.raises(ACREError, match="found namespace given with a call"):
+        asyncio.run(documents.adelete(["a"], namespace="ferry"))
+    with pytest.raises(ACREError, match="found namespace given with a call"):
+        documents.get(["a"], namespace="ferry")
     with pytest.raises(ValueError, match="ids is None; expected a list"):
         asyncio.run(documents.adelete())

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from langchain_core.documents import Document
@@ -119,6 +121,8 @@ def test_bad_settings_are_reported_where_they_are_made(engine: ACREEngine) -> No
     for bad in ({"k": 0}, {"k": "4"}, {"k": True}, {"similarity_top_k": 2}, {"documents": 3}):
         with pytest.raises(ValueError, match="validation error"):
             ACRERetriever(engine=engine, **bad)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'filter'"):
+        ACRERetriever(engine=engine).invoke(QUESTION, filter={"kind": "manual"})
     with pytest.raises(ValueError, match="engine"):
         ACRERetriever()  # type: ignore[call-arg]
     for k in (0, "3", 2.5, True):
@@ -142,3 +146,29 @@ def test_bad_questions_are_reported_in_our_words(
 def test_a_single_name_is_no_list_of_documents(engine: ACREEngine) -> None:
     with pytest.raises(ValueError, match="documents"):
         ACRERetriever(engine=engine, documents="ferry")
+
+
+def test_a_config_that_cannot_be_written_down_does_no_harm(engine: ACREEngine) -> None:
+    retriever = ACRERetriever(engine=engine)
+    config: Any = {"metadata": {"lock": threading.Lock()}, "configurable": {"call": print}}
+
+    assert retriever.invoke(QUESTION, config) == retriever.invoke(QUESTION)
+
+
+def test_a_cancelled_question_that_waits_its_turn_never_runs(
+    engine: ACREEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retriever = ACRERetriever(engine=engine)
+
+    async def ask_and_cancel() -> None:
+        first = asyncio.create_task(ACREAnswerChain(engine=engine).ainvoke("Go on"))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(retriever.ainvoke(QUESTION))
+        await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        await first
+
+    monkeypatch.setattr(engine, "retrieve", pytest.fail)
+    asyncio.run(ask_and_cancel())
