@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from acre_rag import __version__
 from acre_rag.cli import eval_options, options
 from acre_rag.cli.failures import MisuseError, say
-from acre_rag.cli.session import NO_ADAPTER
 from acre_rag.cli.show import show_table
+from acre_rag.model.location import DEMO_MODEL, NO_ADAPTER
 
 if TYPE_CHECKING:
     from acre_rag.evaluate.composing import Sampling
@@ -41,7 +41,7 @@ def evaluate(
     adapter: options.Adapter = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
-    stored: options.Stored = options.StoredForm.int8,
+    stored: options.Stored = None,
     json: eval_options.Results = None,
     rows: eval_options.Rows = None,
     picture: eval_options.Picture = None,
@@ -168,7 +168,7 @@ def _readers(
     adapter: str | None,
     device: str | None,
     dtype: options.NumberType | None,
-    stored: options.StoredForm,
+    stored: options.StoredForm | None,
 ) -> "Readers":
     """Load the model, and its adapter where there is one."""
     from acre_rag.config import ACREConfig
@@ -176,7 +176,6 @@ def _readers(
     from acre_rag.model.adapter_files import load_adapter
     from acre_rag.model.demo import demo_adapter_directory
     from acre_rag.model.local import LocalModel
-    from acre_rag.model.location import DEMO_MODEL
 
     local = LocalModel.load(model, device=device, dtype=dtype and dtype.value)
     place = demo_adapter_directory() if local.name == DEMO_MODEL else None
@@ -186,7 +185,7 @@ def _readers(
     defaults = ACREConfig()
     config = ACREConfig(
         interval_tokens=getattr(loaded, "interval_tokens", defaults.interval_tokens),
-        stored_dtype=stored.value,
+        stored_dtype=stored.value if stored else defaults.stored_dtype,
     )
     return Readers.over(local, loaded, config)
 

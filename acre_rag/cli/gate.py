@@ -20,13 +20,13 @@ def verify(*, model: ModelOptions, output: OutputOptions) -> None:
     """Compare refilled caches with the plain model, on this machine.
 
     Does refilling everything give what the model itself gives, with this number type and
-    attention backend? Prints the largest differences; exits with 1 where one is out of
-    tolerance. No store is touched.
+    attention backend, as it was read and as --stored would keep it? Prints the largest
+    differences; exits with 1 where one is out of tolerance. No store is touched.
 
     For example:
 
         acre verify
-        acre verify --model Qwen/Qwen3-0.6B --dtype float32
+        acre verify --model Qwen/Qwen3-0.6B --dtype float32 --stored bfloat16
     """
     with (
         tempfile.TemporaryDirectory() as aside,

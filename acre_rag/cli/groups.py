@@ -42,7 +42,7 @@ class ModelOptions:
     adapter: options.Adapter = None
     device: options.Device = None
     dtype: options.Dtype = None
-    stored: options.Stored = options.StoredForm.int8
+    stored: options.Stored = None
     window_tokens: options.WindowTokens = None
 
     def __post_init__(self) -> None:

@@ -161,10 +161,11 @@ Dtype = Annotated[
     ),
 ]
 Stored = Annotated[
-    StoredForm,
+    StoredForm | None,
     typer.Option(
         help="Number type of what is stored: int8 takes about half the room of bfloat16, at a very "
-        "small loss; int8-int4 (keys, values) less. Ask with the one documents were read with.",
+        "small loss; int8-int4 (keys, values) less. Default: int8. Ask with the one documents were "
+        "read with.",
         rich_help_panel="Model",
     ),
 ]

@@ -12,13 +12,11 @@ from acre_rag.cli.groups import ModelOptions
 from acre_rag.cli.options import SelectionRule
 from acre_rag.config import ACREConfig
 from acre_rag.errors import ConfigError, DocumentNotFoundError, StoreError
+from acre_rag.model.location import NO_ADAPTER
 
 if TYPE_CHECKING:  # they take seconds to load, and `--help` needs none of them
     from acre_rag.engine import ACREEngine
     from acre_rag.store import CacheStore
-
-NO_ADAPTER = "none"
-_SERVERS = ("redis://", "rediss://", "unix://", "redis+", "rediss+")
 
 
 @contextmanager
@@ -61,7 +59,9 @@ def _closing(location: str | None, opened: Callable[[], "CacheStore"]) -> Iterat
     except ConfigError as error:
         raise MisuseError(str(error)) from error
     except StoreError as error:
-        if location is not None and location.lower().startswith(_SERVERS):
+        from acre_rag.store.location import is_server
+
+        if location is not None and is_server(location):
             raise
         raise MisuseError(str(error)) from error
     with closing(store):
@@ -76,9 +76,9 @@ def check_stored(store: "CacheStore", ids: Sequence[str] | None) -> None:
     """
     spaces = store.spaces()
     if not spaces:
-        raise DocumentNotFoundError(
-            f"{store.url} holds no documents; expected one or more: ingest some first"
-        )
+        from acre_rag.store.missing import empty_store
+
+        raise empty_store(store.url)
     missing = [
         name
         for name in dict.fromkeys(ids or ())
@@ -102,7 +102,9 @@ def check_writable(store: "CacheStore") -> None:
     Raises:
         StoreError: It, or the nearest directory above it that there is, takes no files.
     """
-    if store.url.lower().startswith(_SERVERS):
+    from acre_rag.store.location import is_server
+
+    if is_server(store.url):
         return
     place = Path(store.url)
     there = next(path for path in (place, *place.parents) if path.exists())
@@ -153,7 +155,7 @@ def _config(
     try:
         return ACREConfig(
             selection=selection.value,
-            stored_dtype=chosen.stored.value,
+            stored_dtype=chosen.stored.value if chosen.stored else defaults.stored_dtype,
             interval_tokens=interval_tokens or defaults.interval_tokens,
             window_tokens=window,
             segment_tokens=max(defaults.segment_tokens // window, 1) * window,

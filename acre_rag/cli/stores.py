@@ -13,7 +13,6 @@ from acre_rag.cli import options
 from acre_rag.cli.failures import FAILED, MisuseError, say
 from acre_rag.cli.session import opened_as_named, opened_store
 from acre_rag.cli.show import show_json, show_table, size
-from acre_rag.errors import DocumentNotFoundError
 
 if TYPE_CHECKING:
     from acre_rag.store.copying import Copied
@@ -76,6 +75,7 @@ def copy(
     """
     del debug  # its callback has seen to it
     from acre_rag.store.copying import copy_documents
+    from acre_rag.store.missing import empty_store
 
     documents = left_out = 0
     with (
@@ -91,9 +91,7 @@ def copy(
             documents, left_out = documents + 1, left_out + (copied.outcome == "damaged")
             _show_copied(copied, json=json)
     if not documents:
-        raise DocumentNotFoundError(
-            f"{origin.url} holds no documents; expected one or more: check the place"
-        )
+        raise empty_store(origin.url)
     if left_out:
         raise typer.Exit(FAILED)
 

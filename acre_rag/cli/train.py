@@ -21,7 +21,8 @@ from acre_rag.cli.train_session import (
 
 app = typer.Typer(
     help="Train landmark adapters: stage1 on running text, then stage2 on questions, then "
-    "calibrate. Several GPUs: `accelerate launch $(which acre) train ...`.",
+    "calibrate. Several GPUs: `torchrun --nproc-per-node 4 $(which acre) train ...`, or "
+    "`accelerate launch` in its place. On a GPU it takes torch 2.11 or newer.",
     no_args_is_help=True,
     add_completion=False,
 )

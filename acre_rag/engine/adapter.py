@@ -8,10 +8,9 @@ from acre_rag.errors import ConfigError
 from acre_rag.model.adapter_files import load_adapter
 from acre_rag.model.demo import demo_adapter_directory
 from acre_rag.model.landmarks import LandmarkAdapter
-from acre_rag.model.location import DEMO_MODEL
+from acre_rag.model.location import DEMO_MODEL, NO_ADAPTER
 
 _LOG = logging.getLogger(__name__)
-NO_ADAPTER = "none"
 
 
 def choose_adapter(

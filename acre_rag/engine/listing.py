@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from acre_rag.answer import StoredDocument
-from acre_rag.engine.missing import not_stored
 from acre_rag.store.archive import CacheArchive
 from acre_rag.store.manifest import Manifest
+from acre_rag.store.missing import not_stored
 from acre_rag.text.document import Document, content_id
 
 

@@ -7,13 +7,13 @@ import torch
 
 from acre_rag.cache import KVBlock
 from acre_rag.engine.asked import Asked, Refilled, Segment, segments_of
-from acre_rag.engine.missing import nothing_stored
 from acre_rag.engine.recall import Recall, token_intervals
 from acre_rag.errors import BudgetError, DocumentReplacedError
 from acre_rag.model.prompt import QuestionRows
 from acre_rag.model.reader import DocumentReader
 from acre_rag.refill import choose, mixture_scores, published_scores, splice, weighted_layers
 from acre_rag.request import Request
+from acre_rag.store.missing import nothing_stored
 
 
 class Questioner:

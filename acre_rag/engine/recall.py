@@ -10,12 +10,12 @@ from acre_rag.cache import KVBlock, StoredBlock
 from acre_rag.engine.blocks import BlockPlan
 from acre_rag.engine.ingest import Ingestion
 from acre_rag.engine.known import LandmarkCache
-from acre_rag.engine.missing import not_stored
 from acre_rag.errors import DamagedCacheError, DocumentReplacedError, StoreError
 from acre_rag.model.prefill import WindowCache
 from acre_rag.model.reader import DocumentReader
 from acre_rag.store.archive import CacheArchive
 from acre_rag.store.manifest import Manifest
+from acre_rag.store.missing import not_stored
 from acre_rag.text.document import is_passage
 from acre_rag.text.layout import Layout
 

@@ -1,14 +1,19 @@
 """A local model and its tokenizer, loaded once."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
+from pickle import UnpicklingError  # torch reads old weights so, tensors alone
+from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -18,9 +23,20 @@ from transformers.utils import logging
 
 from acre_rag.errors import ModelError
 from acre_rag.model.demo import demo_model_directory
-from acre_rag.model.location import DEMO_MODEL, check_hub, check_name, first_line, is_cached
+from acre_rag.model.location import (
+    DEMO_MODEL,
+    cached_files,
+    check_hub,
+    check_name,
+    first_line,
+    hub_refusal,
+)
 
-_UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError)
+# What broken files make the libraries raise. A RuntimeError is left out: it may be the memory's.
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, ImportError),
+    *(SafetensorError, StrictDataclassError, UnpicklingError),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,38 +104,85 @@ def _find(
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Read a model from where it is nearest: a directory, the hub's cache, the hub."""
     if source == DEMO_MODEL:
-        return _read(str(demo_model_directory()), settings, local_only=True)
+        return _read(str(demo_model_directory()), settings)
     if Path(source).is_dir():
-        return _read(source, settings, local_only=True)
-    if is_cached(source):
-        try:
-            return _read(source, settings, local_only=True)
-        except ModelError:
-            pass  # the cache may hold a part of it
-    check_hub(source)
-    return _read(source, settings, local_only=False)
+        return _read(source, settings)
+    cached = cached_files(source)
+    if cached is None:
+        check_hub(source)
+        return _read(source, settings)
+    try:  # by its path: by its name, transformers would ask the hub all the same
+        return _read(str(cached), settings)
+    except ModelError as error:
+        broken = error
+    refusal = hub_refusal(source)
+    if refusal is None:
+        try:  # it may have what is missing; what is there is not fetched again
+            return _read(source, settings)
+        except ModelError as error:
+            broken, refusal = error, "fetching what is missing does not help"
+    raise ModelError(
+        f"the copy of model {source!r} in the hub's cache cannot be loaded ({_reason(broken)}), "
+        f"and {refusal}; expected a language model of a family that transformers knows, its files "
+        f"whole: remove {cached.parents[1]} and fetch it again, or name another model"
+    ) from broken
 
 
 def _read(
-    path: str, settings: Mapping[str, object], *, local_only: bool
+    path: str, settings: Mapping[str, object]
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Read a model from a directory, or by its name from the hub."""
     # Code that comes with a model would run as ours; it is neither run nor asked about.
-    where = {"local_files_only": local_only, "trust_remote_code": False}
-    try:
+    where = {"local_files_only": Path(path).is_dir(), "trust_remote_code": False}
+    again = "fetch it again, or name another model"
+    with _explained(
+        f"config.json of model {path!r}", f"one of a family that transformers knows: {again}"
+    ):
+        AutoConfig.from_pretrained(path, **where)
+    with _explained(
+        f"the tokenizer of model {path!r}",
+        f"one that comes as tokenizer.json, whole: add that file, {again}",
+    ):
         tokenizer = AutoTokenizer.from_pretrained(path, **where)
-    except _UNREADABLE as error:
-        raise ModelError(
-            f"the tokenizer of model {path!r} cannot be loaded ({first_line(error)}); expected one "
-            "that comes as tokenizer.json: add that file, or name another model"
-        ) from error
-    try:
-        model = AutoModelForCausalLM.from_pretrained(path, **where, **settings)
-    except _UNREADABLE as error:
-        raise ModelError(
-            f"model {path!r} cannot be loaded ({first_line(error)}); expected a language model of "
-            "a family that transformers knows, its files whole: fetch it again, or name another"
-        ) from error
+    with _explained(f"model {path!r}", f"a language model, its files whole: {again}"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            **where,
+            **settings,
+            ignore_mismatched_sizes=True,  # they are refused below
+            output_loading_info=True,
+        )
+    model, loading = loaded
+    _check_weights(path, loading)
     return tokenizer, model
+
+
+@contextmanager
+def _explained(found: str, expected: str) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise ModelError(
+            f"{found} cannot be loaded ({first_line(error)}); expected {expected}"
+        ) from error
+
+
+def _check_weights(path: str, loading: Mapping[str, Any]) -> None:
+    """Refuse a model that would compute with random numbers where its files have none for it."""
+    lacking = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
+    if lacking:
+        raise ModelError(
+            f"the weights of model {path!r} lack {len(lacking)} tensors of the shape that its "
+            f"config.json says ({min(lacking)} is one); expected all of them: fetch it again, or "
+            "name another model"
+        )
+
+
+def _reason(error: ModelError) -> str:
+    """Take what another library said, or else what this one found."""
+    if error.__cause__ is not None:
+        return first_line(error.__cause__)
+    return str(error).partition(";")[0]
 
 
 def _check_device(name: str) -> None:

@@ -7,6 +7,9 @@ from acre_rag.errors import ModelError
 DEMO_MODEL = "smollm2-135m-instruct"
 """Name of the model that comes along."""
 
+NO_ADAPTER = "none"
+"""Stands for no landmark adapter, where one could be named: the training-free mode is wished."""
+
 _NEITHER = "expected a directory that holds a model, or the name of one on the Hugging Face hub"
 
 
@@ -24,16 +27,17 @@ def check_name(name: str) -> None:
     if name and Path(name).exists():
         raise ModelError(f"model {name!r} is a file; {_NEITHER}: name its directory")
     try:
-        is_cached(name)
+        cached_files(name)
     except HFValidationError as error:
         raise ModelError(f"found no directory {name!r}; {_NEITHER}: check the path") from error
 
 
-def is_cached(name: str) -> bool:
-    """Tell whether the hub's cache on this machine holds a model, whole or in part."""
+def cached_files(name: str) -> Path | None:
+    """Find the directory of the hub's cache that holds a model's files, all of them or some."""
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    config = try_to_load_from_cache(name, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def check_hub(name: str) -> None:
@@ -42,28 +46,33 @@ def check_hub(name: str) -> None:
     Raises:
         ModelError: It has none of that name, or cannot be asked.
     """
+    refusal = hub_refusal(name)
+    if refusal is not None:
+        raise ModelError(
+            f"found no directory {name!r}, and no copy of such a model in the hub's cache; "
+            f"{refusal}; {_NEITHER}: check the spelling and the network, and log in for a model "
+            "that is private"
+        )
+
+
+def hub_refusal(name: str) -> str | None:
+    """Ask the hub once whether it has a model; `None` where it has, else what is in the way."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
         HfApi().model_info(name, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"found no directory {name!r}, and the hub has no such model, or not for you; "
-            f"{_NEITHER}: check the spelling, and log in for one that is private"
-        ) from error
-    except Exception as error:  # its HTTP library, and so its errors, change
-        raise ModelError(
-            f"found no directory {name!r}, and no whole copy of such a model in the hub's cache; "
-            f"the hub cannot be asked ({first_line(error)}); {_NEITHER}: check the name, or the "
-            "network"
-        ) from error
+    except RepositoryNotFoundError:
+        return "the hub has no such model, or not for you"
+    except Exception as error:  # noqa: BLE001  # its HTTP library, and so its errors, change
+        return f"the hub cannot be asked ({first_line(error)})"
+    return None
 
 
-def first_line(error: Exception) -> str:
-    """Take the first line of an error of another library, or its name where it says nothing."""
+def first_line(error: BaseException) -> str:
+    """Take the first sentence of an error of another library, or its name where it says nothing."""
     lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
+    return lines[0].partition(". ")[0].strip(" .:") if lines else type(error).__name__
 
 
 def _check_directory(path: Path) -> None:

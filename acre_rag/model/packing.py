@@ -4,12 +4,15 @@ A window sees the prefix, the landmarks of the windows before it, and its own ro
 each of them leaves a GPU waiting for its next kernel.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from acre_rag.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +77,7 @@ class WindowPacking:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Attend causally: query (windows, q_heads, rows, head_dim), result alike."""
-        # Newer than the oldest torch that all else runs with, and needed on a GPU alone.
-        from torch.nn.attention.varlen import varlen_attn
-
+        varlen_attn = _varlen_attention()
         # Before torch 2.12 keys for groups of query heads are taken without being told.
         told = "enable_gqa" in signature(varlen_attn).parameters
         grouped: dict[str, Any] = {"enable_gqa": True} if told else {}
@@ -94,3 +95,31 @@ class WindowPacking:
         joined: Tensor = attended[0] if isinstance(attended, tuple) else attended
         unpacked: Tensor = joined.unflatten(0, (len(query), -1)).transpose(1, 2)
         return unpacked
+
+
+def check_packing() -> None:
+    """Refuse a torch that cannot attend to keys of several lengths.
+
+    Raises:
+        ConfigError: It is too old.
+    """
+    _varlen_attention()
+
+
+def _varlen_attention() -> Callable[..., Any]:
+    # Newer than the oldest torch that all else runs with, and needed to train on a GPU alone.
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        raise _too_old() from None
+    if "window_size" not in signature(varlen_attn).parameters:
+        raise _too_old()
+    attention: Callable[..., Any] = varlen_attn
+    return attention
+
+
+def _too_old() -> ConfigError:
+    return ConfigError(
+        f"found torch {torch.__version__}; expected 2.11 or newer to train on a GPU, for its "
+        "attention to windows of several lengths: upgrade torch, or train with --device cpu"
+    )

@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 from acre_rag.model.landmarks import LandmarkAdapter
-from acre_rag.model.packing import WindowPacking
+from acre_rag.model.packing import WindowPacking, check_packing
 from acre_rag.model.prefill import interleave, interleave_embeddings
 from acre_rag.model.reading import ATTENTION_NAME, Pass, ReadingTwin
 from acre_rag.model.support import Rotate, rotates, rotation_of
@@ -148,6 +148,9 @@ class TrainingTwin(ReadingTwin):
         adapter: Landmark projections; gradients reach their tensors.
         prefix_ids: Token ids before the documents, (prefix,).
         compiled: Compile feed-forward layers and norms (worth it for long runs on a GPU).
+
+    Raises:
+        ConfigError: It is to train on a GPU, and torch is older than 2.11.
     """
 
     def __init__(
@@ -158,6 +161,8 @@ class TrainingTwin(ReadingTwin):
         *,
         compiled: bool = False,
     ) -> None:
+        if prefix_ids.device.type == "cuda":
+            check_packing()  # here, before any data is read
         super().__init__(model, adapter)
         AttentionInterface.register(TRAINING_ATTENTION, _attend)
         self.decoder.set_attn_implementation(TRAINING_ATTENTION)  # type: ignore[operator]

@@ -64,7 +64,10 @@ class Label:
             return "ingest again the document that is listed no longer"
         if self.value == "manifest":
             return "ingest the document again"
-        return "ingest the document again with check=True, or ask with on_damage='recompute'"
+        return (
+            "ingest the document again with --check (check=True in Python), or ask it with "
+            "on_damage='recompute', as acre ask does"
+        )
 
 
 def seal(

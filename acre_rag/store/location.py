@@ -25,6 +25,12 @@ REDIS_SCHEMES = (
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
 
 
+def is_server(location: str) -> bool:
+    """Tell whether a location is the URL of a server; else it is a directory, or nothing."""
+    scheme = _SCHEME.match(location)
+    return scheme is not None and scheme[1].lower() in REDIS_SCHEMES
+
+
 def open_store(
     location: str | os.PathLike[str] | None = None, key: StoreKey | None = None
 ) -> CacheStore:
@@ -66,7 +72,7 @@ def open_plain_store(location: str | os.PathLike[str] | None = None) -> CacheSto
                 f"found a store location in the home of a user who has none, {place!r:.300}; "
                 "expected a path: write it out"
             ) from error
-    if scheme[1].lower() in REDIS_SCHEMES:
+    if is_server(place):
         from acre_rag.store.redis import RedisStore
 
         return RedisStore(place)

@@ -5,17 +5,27 @@ from acre_rag.train.batches import StepShape
 REFUSALS = ("The context does not say.",)
 """What is answered where the context holds no answer."""
 
+_ROWS = (
+    (12, 1, 4096, 16, 0.08, 128, "squad"),
+    (12, 1, 4096, 16, 0.24, 256, "squad"),
+    (12, 1, 4096, 16, 0.10, 512, "squad"),
+    (32, 1, 1008, 6, 0.03, 128, "squad"),
+    (32, 1, 1008, 6, 0.05, 256, "squad"),
+    (20, 1, 2048, 10, 0.08, 256, "squad"),
+    (6, 1, 8192, 28, 0.06, 256, "squad"),
+    (6, 1, 8192, 28, 0.05, 512, "squad"),
+    (3, 1, 16384, 40, 0.04, 512, "squad"),
+    (3, 1, 16384, 40, 0.03, 1024, "squad"),
+    (6, 2, 4000, 28, 0.06, 512, "squad"),
+    (4, 6, 2048, 32, 0.05, 512, "squad"),
+    (2, 3, 8192, 40, 0.03, 1024, "squad"),
+    (16, 1, 2048, 10, 0.06, 256, "fairytale"),
+    (6, 1, 8192, 5, 0.04, 1024, "qmsum"),
+)
+"""Contexts, documents, tokens, questions, weight, refilled tokens, pack."""
 
-def _shape(  # a row of the table below
-    contexts: int,
-    documents: int,
-    tokens: int,
-    questions: int,
-    weight: float,
-    refill_tokens: int,
-    pack: str = "squad",
-) -> StepShape:
-    return StepShape(
+SHAPES = tuple(
+    StepShape(
         contexts=contexts,
         documents=documents,
         tokens=tokens,
@@ -24,27 +34,9 @@ def _shape(  # a row of the table below
         refill_tokens=refill_tokens,
         pack=pack,
     )
-
-
-SHAPES = (
-    _shape(12, 1, 4096, 16, 0.08, 128),
-    _shape(12, 1, 4096, 16, 0.24, 256),
-    _shape(12, 1, 4096, 16, 0.10, 512),
-    _shape(32, 1, 1008, 6, 0.03, 128),
-    _shape(32, 1, 1008, 6, 0.05, 256),
-    _shape(20, 1, 2048, 10, 0.08, 256),
-    _shape(6, 1, 8192, 28, 0.06, 256),
-    _shape(6, 1, 8192, 28, 0.05, 512),
-    _shape(3, 1, 16384, 40, 0.04, 512),
-    _shape(3, 1, 16384, 40, 0.03, 1024),
-    _shape(6, 2, 4000, 28, 0.06, 512),
-    _shape(4, 6, 2048, 32, 0.05, 512),
-    _shape(2, 3, 8192, 40, 0.03, 1024),
-    _shape(16, 1, 2048, 10, 0.06, 256, "fairytale"),
-    _shape(6, 1, 8192, 5, 0.04, 1024, "qmsum"),
+    for contexts, documents, tokens, questions, weight, refill_tokens, pack in _ROWS
 )
-"""Contexts, documents, tokens, questions, weight, refilled tokens: about 48 thousand tokens of
-documents and 200 questions a step."""
+"""About 48 thousand tokens of documents and 200 questions a step."""
 
 TEXT_WINDOWS = {4: 0.75, 7: 0.25}
 """Windows of running text, with how often each is drawn."""

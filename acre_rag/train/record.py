@@ -11,6 +11,7 @@ import torch
 import xxhash
 
 from acre_rag.errors import DocumentError
+from acre_rag.train.processes import Processes
 
 _PACKAGES = ("acre-rag", "torch", "transformers", "accelerate", "peft")
 _NOT_DRAWN = {"step", "seconds", "step_seconds", "gradient"}
@@ -37,7 +38,9 @@ def start_record(directory: Path, settings: Mapping[str, object], data: Sequence
 
 
 def draw_curves(directory: Path) -> bool:
-    """Draw the losses of `log.jsonl` to `curves.png`; was there a library to draw with?"""
+    """Draw the losses of `log.jsonl` to `curves.png`, in the process that writes; was it drawn?"""
+    if not Processes.here().first:
+        return False
     try:
         from matplotlib.figure import Figure
     except ImportError:

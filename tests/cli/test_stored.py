@@ -4,7 +4,29 @@ from pathlib import Path
 
 import pytest
 
+from acre_rag.model.adapter_files import AdapterCard, save_adapter
+from acre_rag.model.location import DEMO_MODEL
 from tests.cli.conftest import TEXT, Acre, objects
+from tests.tiny import FAMILIES, tiny_adapter
+
+
+@pytest.fixture
+def adapter_of_demo(
+    tmp_path_factory: pytest.TempPathFactory, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The tiny model with an adapter of its own, in place of the demo model."""
+    root = tmp_path_factory.mktemp("cache")
+    (root / "models").mkdir()
+    (root / "models" / DEMO_MODEL).symlink_to(model_path)
+    monkeypatch.setenv("ACRE_CACHE", str(root))
+    path = root / "adapter"
+    save_adapter(
+        tiny_adapter(FAMILIES["llama"](), interval_tokens=16),
+        path,
+        AdapterCard(base_model=DEMO_MODEL, notes={}),
+    )
+    monkeypatch.setattr("acre_rag.engine.adapter.demo_adapter_directory", lambda: path)
+    return path
 
 
 @pytest.fixture
@@ -78,6 +100,25 @@ def test_delete_leaves_the_caches_of_other_models(twice: Acre, other_model_path:
     assert objects(result.stdout) == [{"document": "ferry.txt", "caches": 1}]
     left = objects(twice("documents", "--json").stdout)
     assert sorted(line["document"] for line in left) == ["dryer.md", "ferry.txt"]
+
+
+def test_delete_takes_one_stored_form_alone_where_it_is_named(
+    acre: Acre, adapter_of_demo: Path
+) -> None:
+    del adapter_of_demo
+    for form in ("int8", "bfloat16"):
+        assert acre("ingest", "ferry.txt", "--model", DEMO_MODEL, "--stored", form).exit_code == 0
+
+    result = acre("delete", "ferry.txt", "--stored", "int8", "--dtype", "float32")
+    assert (result.exit_code, result.stdout) == (0, "ferry.txt: deleted\n")
+    (left,) = objects(acre("documents", "--json").stdout)
+    assert left["dtype"] == "bfloat16"
+
+    # The default, said aloud, picks a form too.
+    result = acre("delete", "ferry.txt", "--stored", "int8")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert len(objects(acre("documents", "--json").stdout)) == 1
+    assert acre("documents", "--json", "--stored", "int8").stdout == ""
 
 
 def test_delete_names_what_was_not_there_and_removes_the_rest(twice: Acre) -> None:

@@ -297,7 +297,10 @@ def test_every_remedy_that_damage_names_helps(make_engine: MakeEngine, tmp_path:
     engine = make_engine(config=strict)
     engine.ingest([CAT])
     expected = engine.ask(QUESTION, max_new_tokens=NEW).text
-    remedy = "ingest the document again with check=True, or ask with on_damage='recompute'"
+    remedy = (
+        "ingest the document again with --check (check=True in Python), or ask it with "
+        "on_damage='recompute', as acre ask does"
+    )
 
     for damage in DAMAGE:
         for mend in ("ingest", "ask"):

@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,44 @@ def test_broken_weights_are_refused(saved: Path, tmp_path: Path) -> None:
 
     with pytest.raises(ModelError, match="cannot be loaded"):
         LocalModel.load(tmp_path, device="cpu")
+
+
+def _copied(saved: Path, place: Path) -> Path:
+    return Path(shutil.copytree(saved, place, dirs_exist_ok=True))
+
+
+@pytest.mark.parametrize("content", ["", "nope", "[]", '{"model_type": "martian"}'])
+def test_a_broken_config_is_named(saved: Path, tmp_path: Path, content: str) -> None:
+    (_copied(saved, tmp_path) / "config.json").write_text(content)
+
+    with pytest.raises(ModelError, match=r"config\.json of model .* cannot be loaded \(.*: fetch"):
+        LocalModel.load(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("content", ["", "nope", "[]", "{}"])
+def test_a_broken_tokenizer_is_named(saved: Path, tmp_path: Path, content: str) -> None:
+    (_copied(saved, tmp_path) / "tokenizer.json").write_text(content)
+
+    with pytest.raises(ModelError, match=r"the tokenizer of model .* cannot be loaded \(.*whole: "):
+        LocalModel.load(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("settings", [{"num_hidden_layers": 5}, {"intermediate_size": 30}])
+def test_weights_that_are_not_there_are_not_made_up(
+    saved: Path, tmp_path: Path, settings: dict[str, int]
+) -> None:
+    file = _copied(saved, tmp_path) / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+    with pytest.raises(ModelError, match=r"lack \d+ tensors of the shape .*model\.layers"):
+        LocalModel.load(tmp_path, device="cpu")
+
+
+def test_old_weights_that_are_no_tensors_are_refused(saved: Path, tmp_path: Path) -> None:
+    (_copied(saved, tmp_path) / "model.safetensors").unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"no weights")
+
+    with pytest.raises(ModelError, match="Weights only load failed") as caught:
+        LocalModel.load(tmp_path, device="cpu")
+
+    assert "weights_only" not in str(caught.value)  # nobody is told to run what is in the file

@@ -73,7 +73,7 @@ def test_a_hub_out_of_reach_is_one_quick_error(
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     started = time.monotonic()
 
-    with pytest.raises(ModelError, match=r"the hub cannot be asked.*check the name"):
+    with pytest.raises(ModelError, match=r"the hub cannot be asked.*and the network"):
         LocalModel.load("no-one/has-this-model", device="cpu")
 
     assert time.monotonic() - started < 5  # a first retry alone would wait a second, a fifth 8
@@ -81,30 +81,48 @@ def test_a_hub_out_of_reach_is_one_quick_error(
     assert caplog.records == []
 
 
-def test_a_model_in_the_hubs_cache_is_loaded_without_asking(
-    saved: Path, asked: list[str], tmp_path: Path
-) -> None:
+@pytest.fixture
+def cached(saved: Path, tmp_path: Path) -> Path:
+    """The folder of a model's files in the hub's cache."""
     folder = tmp_path / "hub" / "models--some-one--tiny"
-    shutil.copytree(saved, folder / "snapshots" / ("0" * 40))
+    files = Path(shutil.copytree(saved, folder / "snapshots" / ("0" * 40)))
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("0" * 40)
+    return files
+
+
+def test_a_model_in_the_hubs_cache_is_loaded_without_asking(
+    cached: Path, asked: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    del cached  # it is there
 
     loaded = LocalModel.load("some-one/tiny", device="cpu")
 
     assert loaded.name == "some-one/tiny"
     assert asked == []
+    assert caplog.records == []  # nobody else was asked, again and again
 
 
-def test_a_part_of_a_model_in_the_hubs_cache_is_no_model(
-    saved: Path, asked: list[str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("file", "content", "found"),
+    [
+        ("model.safetensors", None, r".*no file named model\.safetensors"),
+        ("model.safetensors", b"cut", ".*header too small"),
+        ("tokenizer.json", b"{", "Expecting property name"),
+    ],
+)
+def test_a_broken_model_in_the_hubs_cache_is_told_what_is_broken_and_where_it_lies(
+    cached: Path, asked: list[str], file: str, content: bytes | None, found: str
 ) -> None:
-    folder = tmp_path / "hub" / "models--some-one--tiny"
-    (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
-    shutil.copy(saved / "config.json", folder / "snapshots" / ("0" * 40))
-    (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text("0" * 40)
+    (cached / file).unlink()
+    if content is not None:
+        (cached / file).write_bytes(content)
 
-    with pytest.raises(ModelError, match="the hub has no such model"):
+    told = (
+        rf"the copy of model 'some-one/tiny' in the hub's cache cannot be loaded \({found}.*\), "
+        rf"and the hub has no such model.*: remove {cached.parents[1]} and fetch it again"
+    )
+    with pytest.raises(ModelError, match=told):
         LocalModel.load("some-one/tiny", device="cpu")
 
     assert asked == ["/api/models/some-one/tiny"]

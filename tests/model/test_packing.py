@@ -1,8 +1,13 @@
 """Windows packed for one attention call have the keys that they have one by one."""
 
+import sys
+from types import ModuleType
+
+import pytest
 import torch
 
-from acre_rag.model.packing import WindowPacking
+from acre_rag.errors import ConfigError
+from acre_rag.model.packing import WindowPacking, check_packing
 
 PREFIX, DOCUMENTS, WINDOWS, ROWS, LANDMARKS, HEADS, DIM = 3, 2, 4, 10, 2, 5, 7
 
@@ -30,3 +35,21 @@ def test_queries_are_counted_window_by_window() -> None:
 
     assert packing.query_starts.tolist() == [ROWS * n for n in range(DOCUMENTS * WINDOWS + 1)]
     assert packing.longest == (ROWS, PREFIX + (WINDOWS - 1) * LANDMARKS + ROWS)
+
+
+def _without_windows(query: object, is_causal: bool = False) -> None:  # as in torch 2.10
+    del query, is_causal
+
+
+@pytest.mark.parametrize("old", [None, _without_windows])
+def test_a_torch_that_is_too_old_to_train_on_a_gpu_is_told(
+    monkeypatch: pytest.MonkeyPatch, old: object
+) -> None:
+    check_packing()
+    module = None if old is None else ModuleType("varlen")
+    if module is not None:
+        module.varlen_attn = old  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", module)
+
+    with pytest.raises(ConfigError, match=r"found torch .*; expected 2\.11 or newer .*: upgrade"):
+        check_packing()

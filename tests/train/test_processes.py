@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from acre_rag.train.processes import Processes
+from acre_rag.train.record import draw_curves
 
 _SCRIPT = """
 import sys
@@ -90,3 +91,15 @@ def test_every_batch_is_taken_by_one_of_several_processes() -> None:
     taken = [list(Processes(rank, 3).own_batches(2, 4)) for rank in range(3)]
 
     assert taken == [[6, 9], [7, 10], [8, 11]]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_process_that_writes_draws_the_curves_and_no_other(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.5}\n')
+    monkeypatch.setattr(Processes, "here", lambda: Processes(rank=rank, count=2))
+
+    assert draw_curves(tmp_path) == (rank == 0)
+
+    assert (tmp_path / "curves.png").exists() == (rank == 0)

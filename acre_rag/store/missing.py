@@ -47,6 +47,11 @@ def nothing_stored(archive: CacheArchive, model_name: str) -> DocumentNotFoundEr
             "adapter and settings: ingest the documents with them, or name the model and adapter "
             "they were ingested with"
         )
+    return empty_store(store.url)
+
+
+def empty_store(url: str) -> DocumentNotFoundError:
+    """Say of a store that no model has read any document into it."""
     return DocumentNotFoundError(
-        f"{store.url} holds no documents; expected one or more: ingest some first"
+        f"{url} holds no documents; expected one or more: ingest some first, or check the place"
     )
