@@ -50,7 +50,7 @@ def make_pack(directory: Path, local: LocalModel) -> QuestionPack:
     return pack_questions(path, PromptFrame(local.tokenizer, Prompt()), answer_tokens=24)[0]
 
 
-def make_setup(family: str = "llama") -> Setup:
+def make_setup(family: str = "llama", rank: int = RANK) -> Setup:
     """Make a new adapter for a tiny model; a model of its own, since training freezes it."""
-    landmarks = LandmarkSettings(rank=RANK, interval_tokens=INTERVAL, window_tokens=WINDOW)
+    landmarks = LandmarkSettings(rank=rank, interval_tokens=INTERVAL, window_tokens=WINDOW)
     return open_setup(tiny_local(family), landmarks)

@@ -17,7 +17,7 @@ from acre_rag.train.setup import Setup
 from acre_rag.train.steps import StepLoss
 from acre_rag.train.texts import TextBatch, TextSteps
 from tests.tiny import VOCABULARY
-from tests.train.data import WINDOW, make_pack, make_setup
+from tests.train.data import RANK, WINDOW, make_pack, make_setup
 
 SETTINGS = LoopSettings(steps=6, learning_rate=1e-2, selection_rate=3e-2, warmup=2, log_steps=1)
 SHAPE = StepShape(contexts=2, documents=2, tokens=48, questions=3, weight=1.0, refill_tokens=16)
@@ -130,6 +130,31 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path: 
     with pytest.raises(TrainingError, match="no number at step 2"):
         run_steps(setup.trainable, steps, broken, SETTINGS, tmp_path)
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == checkpoint
+
+
+def test_running_out_of_gpu_memory_names_what_to_lower_and_keeps_the_last_checkpoint(
+    tmp_path: Path,
+) -> None:
+    setup = make_setup()
+    good = replace(SETTINGS, stop_seconds=0.0)
+    run_steps(setup.trainable, _texts(), setup.trainer.text_loss, good, tmp_path)
+    checkpoint = (tmp_path / "checkpoint.safetensors").read_bytes()
+
+    def too_large(_: TextBatch) -> StepLoss:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(TrainingError, match=r"step 1 ran out .* lower --documents .* --scale"):
+        run_steps(setup.trainable, _texts(), too_large, SETTINGS, tmp_path)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == checkpoint
+
+
+def test_a_checkpoint_of_another_rank_is_refused(tmp_path: Path) -> None:
+    setup, other = make_setup(), make_setup(rank=RANK + 1)
+    good = replace(SETTINGS, stop_seconds=0.0)
+    run_steps(setup.trainable, _texts(), setup.trainer.text_loss, good, tmp_path)
+
+    with pytest.raises(AdapterError, match="same model and rank"):
+        run_steps(other.trainable, _texts(), other.trainer.text_loss, SETTINGS, tmp_path)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
