@@ -11,6 +11,7 @@ from acre_rag.cli.prepare import prepare_questions, prepare_texts
 from acre_rag.cli.show import show_json
 from acre_rag.cli.train_session import (
     frame_of,
+    known_weights,
     load_local,
     loop_settings,
     make_checks,
@@ -205,10 +206,14 @@ def calibrate(
             max=1.0,
             help="Share of the questions whose evidence --refill-tokens auto shall bring back.",
         ),
-    ] = 0.95,
+    ] = 0.9,
+    keep_weights: Annotated[
+        bool,
+        typer.Option("--keep-weights", help="Fit what --refill-tokens auto goes by alone."),
+    ] = False,
     computing: given.ComputeOptions,
 ) -> None:
-    """Fit what is no projection: the weights of the heads, and the mass that `auto` is to reach.
+    """Fit what is no projection: the weights of the heads, and the score that `auto` goes by.
 
     Takes minutes. Without an adapter this is all that the training-free mode can learn, and OUT
     is a file.
@@ -224,26 +229,31 @@ def calibrate(
     from acre_rag.train.batches import QuestionSteps
     from acre_rag.train.calibrate import prune_weights
     from acre_rag.train.data import fitting_shapes, open_packs
-    from acre_rag.train.measure import calibrated_weights, fitted_mass
+    from acre_rag.train.measure import calibrated_weights, fitted_score
     from acre_rag.train.recipe import CALIBRATION
 
     setup = opened_adapter(load_local(computing), adapter)
     packs = open_packs(questions, setup.frame)
     shapes = fitting_shapes(packs, CALIBRATION, scale=scale, tokens=tokens)
     landmarks = adapter is not None
-    weights = prune_weights(
-        calibrated_weights(setup, packs, shapes, batches=batches, landmarks=landmarks), smallest
-    )
+    if keep_weights:
+        weights = known_weights(setup.local, adapter)
+    else:
+        weights = prune_weights(
+            calibrated_weights(setup, packs, shapes, batches=batches, landmarks=landmarks), smallest
+        )
     others = QuestionSteps(packs, shapes, setup.settings, seed=1)
-    mass = fitted_mass(
+    score = fitted_score(
         setup, others, weights, share=inside, batches=max(batches // 2, 1), landmarks=landmarks
     )
     if adapter is not None:
-        notes = read_notes(adapter) | {"calibrated_batches": batches, "auto_inside": inside}
-        setup.save(out, weights, notes, refill_mass=mass)
+        notes = read_notes(adapter) | {"auto_inside": inside}
+        if not keep_weights:
+            notes["calibrated_batches"] = batches
+        setup.save(out, weights, notes, refill_score=score)
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"selection": weights.cpu(), "refill_mass": tensor(mass)}, out)
+        save_file({"selection": weights.cpu(), "refill_score": tensor(score)}, out)
 
 
 @app.command()

@@ -7,6 +7,8 @@ from acre_rag.cli import train_options as given
 from acre_rag.cli.failures import MisuseError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from acre_rag.model.local import LocalModel
     from acre_rag.model.prompt import PromptFrame
     from acre_rag.train.checks import Checks
@@ -73,6 +75,24 @@ def opened_adapter(local: "LocalModel", adapter: Path | None) -> "Setup":
     if adapter is None:
         return open_setup(local, LandmarkSettings())
     return open_setup(local, settings_of(load_adapter(adapter)), start=adapter)
+
+
+def known_weights(local: "LocalModel", adapter: Path | None) -> "Tensor":
+    """Find the weights of the heads that an adapter has, or the training-free mode.
+
+    Raises:
+        MisuseError: The adapter has none.
+    """
+    from acre_rag.model.adapter_files import load_adapter
+    from acre_rag.model.reader import selection_weights
+
+    weights = selection_weights(local, None if adapter is None else load_adapter(adapter))
+    if weights is None:
+        raise MisuseError(
+            f"{adapter} has no weights of its heads to keep; expected some: leave out "
+            "--keep-weights, so that they are fitted"
+        )
+    return weights
 
 
 def make_checks(setup: "Setup", checking: given.CheckOptions, out: Path) -> "Checks | None":

@@ -73,7 +73,7 @@ class Questioner:
             keep_landmarks=self._reader.has_landmarks,
             free_tokens=free,
             refill_tokens=request.refill_tokens,
-            refill_mass=self._reader.refill_mass,
+            refill_score=self._reader.refill_score,
         )
         return Asked(
             recalled=recalled,

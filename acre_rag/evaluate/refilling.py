@@ -91,7 +91,7 @@ def _choose(
         keep_landmarks=reader.has_landmarks,
         free_tokens=reader.context_tokens - used,
         refill_tokens=budget,
-        refill_mass=reader.refill_mass,
+        refill_score=reader.refill_score,
     )
 
 

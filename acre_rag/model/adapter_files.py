@@ -63,8 +63,8 @@ def save_adapter(adapter: LandmarkAdapter, directory: Path, card: AdapterCard) -
         "low_rank": bool(peft),
         "notes": dict(card.notes),
     }
-    if adapter.refill_mass is not None:
-        config["refill_mass"] = adapter.refill_mass
+    if adapter.refill_score is not None:
+        config["refill_score"] = adapter.refill_score
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _save_tensors(own, directory / "landmarks.safetensors")
@@ -100,7 +100,7 @@ def load_adapter(directory: Path) -> LandmarkAdapter:
             projections=projections,
             selection=own.get("selection"),
             interval_tokens=int(config["interval_tokens"]),
-            refill_mass=_mass(config.get("refill_mass")),
+            refill_score=_score(config.get("refill_score")),
         )
     except FileNotFoundError as error:
         raise AdapterError(
@@ -120,11 +120,11 @@ def read_notes(directory: Path) -> dict[str, object]:
     return dict(config.get("notes", {}))
 
 
-def _mass(value: object) -> float | None:
+def _score(value: object) -> float | None:
     if value is None:
         return None
     if not isinstance(value, float) or not 0 < value <= 1:
-        raise ValueError(f"refill_mass is {value!r}, expected a number above 0, at most 1")
+        raise ValueError(f"refill_score is {value!r}, expected a number above 0, at most 1")
     return value
 
 

@@ -65,7 +65,7 @@ class LandmarkAdapter:
         selection: Weight of each head in a landmark's score, (layers, q_heads, 3 question
             groups), adding up to 1; `None` where it was not trained (ACRE's published rule).
         interval_tokens: Interval that the landmarks were trained for.
-        refill_mass: Share of the score that `refill_tokens="auto"` is to reach; `None` where it
+        refill_score: Score from which `refill_tokens="auto"` refills an interval; `None` where it
             was not fitted.
     """
 
@@ -73,7 +73,7 @@ class LandmarkAdapter:
     projections: Sequence[Mapping[str, Projection]]
     selection: Tensor | None
     interval_tokens: int
-    refill_mass: float | None = None
+    refill_score: float | None = None
 
     def check(self, shape: ModelShape) -> None:
         """Compare the adapter's sizes with a model's.

@@ -56,7 +56,7 @@ class DocumentReader:
         with local.lock, torch.inference_mode():
             self.prefix = read_prefix(self.twin, self._tensor(self.frame.prefix_ids))
         self.selection = selection_weights(local, adapter)
-        self.refill_mass = refill_mass(local, adapter)
+        self.refill_score = refill_score(local, adapter)
         self.identity = make_identity(
             local.model,
             local.tokenizer,
@@ -190,11 +190,11 @@ def selection_weights(local: LocalModel, adapter: LandmarkAdapter | None) -> Ten
     return weights / weights.sum()
 
 
-def refill_mass(local: LocalModel, adapter: LandmarkAdapter | None) -> float | None:
-    """Find the share of the score that `auto` is to reach; `None` where it was not fitted."""
+def refill_score(local: LocalModel, adapter: LandmarkAdapter | None) -> float | None:
+    """Find the score from which `auto` refills intervals; `None` where it was not fitted."""
     if adapter is not None:
-        return adapter.refill_mass
-    fitted = _calibration(local).get("refill_mass")
+        return adapter.refill_score
+    fitted = _calibration(local).get("refill_score")
     return None if fitted is None else float(fitted)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from acre_rag.config import RefillTokens
 from acre_rag.refill.budget import plan_budget
-from acre_rag.refill.mass import DEFAULT_MASS, tokens_for_mass
+from acre_rag.refill.needed import DEFAULT_SCORE, tokens_from
 from acre_rag.refill.selection import select_intervals
 
 
@@ -38,7 +38,7 @@ def choose(
     keep_landmarks: bool,
     free_tokens: int,
     refill_tokens: RefillTokens,
-    refill_mass: float | None = None,
+    refill_score: float | None = None,
 ) -> Selection:
     """Keep the segments and choose the intervals that fit the context together.
 
@@ -49,8 +49,8 @@ def choose(
         keep_landmarks: Whether L1 stays in the cache, and so takes room.
         free_tokens: Context left beside prefix, question and answer.
         refill_tokens: Most raw tokens to refill; `None` takes the default; `auto` at most as many,
-            fewer where the best intervals have nearly all of the score.
-        refill_mass: Share of the score that `auto` is to reach; `None` takes `DEFAULT_MASS`.
+            fewer where fewer score enough.
+        refill_score: Score from which `auto` refills intervals; `None` takes `DEFAULT_SCORE`.
 
     Raises:
         BudgetError: It does not fit; see `plan_budget`.
@@ -65,8 +65,8 @@ def choose(
     )
     if refill_tokens == "auto":
         most = plan(refill_tokens=None).refill_tokens
-        mass = DEFAULT_MASS if refill_mass is None else refill_mass
-        refill_tokens = min(tokens_for_mass(scores, lengths, mass), most)
+        least = DEFAULT_SCORE if refill_score is None else refill_score
+        refill_tokens = min(tokens_from(scores, lengths, least), most)
     budget = plan(refill_tokens=refill_tokens)
     kept = torch.full_like(scores, -torch.inf)
     for segment in budget.segments:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from acre_rag.errors import DocumentError
-from acre_rag.refill import mass_before
+from acre_rag.refill import least_wanted
 from acre_rag.train.bank import Bank, pooled_bank
 from acre_rag.train.batches import QuestionBatch, QuestionSteps, StepShape
 from acre_rag.train.calibrate import fit_weights, gold_attention
@@ -56,7 +56,7 @@ def calibrated_weights(
 
 
 @torch.no_grad()
-def fitted_mass(
+def fitted_score(
     setup: Setup,
     questions: QuestionSteps,
     selection: Tensor,
@@ -65,7 +65,7 @@ def fitted_mass(
     batches: int,
     landmarks: bool,
 ) -> float:
-    """Find the mass that `refill_tokens="auto"` must reach to have the gold of most questions.
+    """Find the score from which `refill_tokens="auto"` has the gold of most questions.
 
     Args:
         setup: Model and adapter.
@@ -84,15 +84,14 @@ def fitted_mass(
         batch = questions[step].to(setup.local.device)
         scores = _scores(setup, batch, bank_of(setup, batch, landmarks=landmarks), selection)
         told = batch.exact & (batch.gold > 0).any(dim=1)
-        found.append(mass_before(scores[told], batch.gold[told] > 0).cpu())
-    masses = torch.cat(found)
-    if not len(masses):
+        found.append(least_wanted(scores[told], batch.gold[told] > 0).cpu())
+    least = torch.cat(found)
+    if not len(least):
         raise DocumentError(
             "no question has an answer whose place is known; expected some: give a pack of "
             "questions whose answers stand in the text"
         )
-    # None is reached by what comes before alone: the next interval is always taken.
-    return min(max(float(masses.quantile(share)), 1e-6), 1.0)
+    return min(max(float(least.quantile(1 - share)), 1e-6), 1.0)
 
 
 def _scores(setup: Setup, batch: QuestionBatch, bank: Bank, selection: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class Setup:
         selection: torch.Tensor | None,
         notes: dict[str, object],
         *,
-        refill_mass: float | None = None,
+        refill_score: float | None = None,
     ) -> None:
         """Save the adapter as it is now, in bfloat16.
 
@@ -68,10 +68,10 @@ class Setup:
             directory: Where to; made where it is missing.
             selection: Weights of the heads in place of the trained ones.
             notes: What else is worth keeping.
-            refill_mass: Share of the score that `auto` is to reach, where it was fitted.
+            refill_score: Score from which `auto` refills intervals, where it was fitted.
         """
         adapter = self.trainable.finished(selection, torch.bfloat16)
-        adapter = replace(adapter, refill_mass=refill_mass)
+        adapter = replace(adapter, refill_score=refill_score)
         save_adapter(adapter, directory, AdapterCard(base_model=self.local.name, notes=notes))
 
 

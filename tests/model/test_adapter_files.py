@@ -23,13 +23,13 @@ def test_an_adapter_comes_back_bit_for_bit(
     local: LocalModel, tmp_path: Path, kind: str, dtype: torch.dtype, *, selecting: bool
 ) -> None:
     saved = tiny_adapter(local.model.config, kind, dtype=dtype)
-    saved = replace(saved, refill_mass=0.75) if selecting else replace(saved, selection=None)
+    saved = replace(saved, refill_score=0.75) if selecting else replace(saved, selection=None)
 
     save_adapter(saved, tmp_path / "adapter", CARD)
     loaded = load_adapter(tmp_path / "adapter")
 
     assert loaded.interval_tokens == saved.interval_tokens
-    assert loaded.refill_mass == saved.refill_mass
+    assert loaded.refill_score == saved.refill_score
     assert torch.equal(loaded.embedding, saved.embedding)
     assert (loaded.selection is None) is (not selecting)
     assert selecting is False or torch.equal(loaded.selection, saved.selection)
@@ -91,8 +91,8 @@ def _edit(**changes: object) -> Callable[[Path], None]:
         _edit(layers="three"),
         _edit(low_rank=False),
         _edit(interval_tokens=None),
-        _edit(refill_mass="much"),
-        _edit(refill_mass=1.5),
+        _edit(refill_score="much"),
+        _edit(refill_score=1.5),
     ],
 )
 def test_a_damaged_adapter_is_refused(

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from acre_rag.cli.app import app
-from acre_rag.model.adapter_files import AdapterCard, load_adapter, save_adapter
+from acre_rag.model.adapter_files import AdapterCard, load_adapter, read_notes, save_adapter
 from tests.tiny import HIDDEN, LAYERS, Q_HEADS, tiny_adapter, tiny_local
 from tests.train.data import articles, write_lines
 
@@ -49,8 +49,8 @@ def test_from_text_to_a_measured_adapter(model: Path, tmp_path: Path) -> None:
                 "--budgets", "32")  # fmt: skip
 
     adapter = load_adapter(tmp_path / "3")
-    assert adapter.refill_mass is not None
-    assert 0 < adapter.refill_mass <= 1
+    assert adapter.refill_score is not None
+    assert 0 < adapter.refill_score <= 1
     assert adapter.embedding.shape == (HIDDEN,)
     assert adapter.selection is not None
     assert adapter.selection.shape == (LAYERS, Q_HEADS, 3)
@@ -67,9 +67,43 @@ def test_the_training_free_mode_gets_weights_alone(model: Path, tmp_path: Path) 
 
     found = load_file(tmp_path / "weights")
     weights = found["selection"]
-    assert 0 < float(found["refill_mass"]) <= 1
+    assert 0 < float(found["refill_score"]) <= 1
     assert weights.shape == (LAYERS, Q_HEADS, 3)
     assert abs(float(weights.sum()) - 1) < 1e-5
+
+
+def test_what_auto_goes_by_is_fitted_alone_where_weights_are_kept(
+    model: Path, tmp_path: Path
+) -> None:
+    lines = write_lines(tmp_path / "lines.jsonl.gz", articles() * 6)
+    given = tiny_adapter(tiny_local("llama").model.config, dtype=torch.bfloat16)
+    save_adapter(given, tmp_path / "given", AdapterCard(base_model="tiny", notes={"steps": 3}))
+    line = ("calibrate", lines, "--adapter", tmp_path / "given", "--model", model, "--batches", 2,
+            "--scale", 0.01, "--tokens", 1008, "--keep-weights")  # fmt: skip
+
+    scores = []
+    for inside in (0.5, 1.0):
+        _run(*line, "--out", tmp_path / f"{inside}", "--inside", inside)
+        found = load_adapter(tmp_path / f"{inside}")
+        scores.append(found.refill_score)
+        assert found.selection is not None
+        assert torch.equal(found.selection, given.selection)
+
+    files = "adapter_model.safetensors"
+    assert (tmp_path / "1.0" / files).read_bytes() == (tmp_path / "given" / files).read_bytes()
+    assert read_notes(tmp_path / "1.0") == {"steps": 3, "auto_inside": 1.0}
+    assert 0 < scores[1] < scores[0] < 1
+
+
+def test_weights_that_are_not_there_cannot_be_kept(model: Path, tmp_path: Path) -> None:
+    lines = write_lines(tmp_path / "lines.jsonl.gz", articles() * 6)
+    given = replace(tiny_adapter(tiny_local("llama").model.config), selection=None)
+    save_adapter(given, tmp_path / "given", AdapterCard(base_model="tiny", notes={}))
+
+    said = _fails("calibrate", lines, "--adapter", tmp_path / "given", "--model", model,
+                  "--out", tmp_path / "out", "--keep-weights", code=2)  # fmt: skip
+
+    assert "leave out --keep-weights" in said
 
 
 def test_a_run_takes_lines_as_they_are_and_tells_what_it_was(model: Path, tmp_path: Path) -> None:
@@ -90,7 +124,7 @@ def test_a_run_takes_lines_as_they_are_and_tells_what_it_was(model: Path, tmp_pa
     assert [json.loads(line)["step"] for line in checks] == [1, 2]
     assert all(json.loads(line)["budgets"]["256"]["n"] == 2 for line in checks)
     assert (tmp_path / "run/curves.png").stat().st_size > 1000
-    assert load_adapter(tmp_path / "run/adapter").refill_mass is None
+    assert load_adapter(tmp_path / "run/adapter").refill_score is None
 
 
 @pytest.mark.parametrize("method", ["full", "rag"])
@@ -182,8 +216,8 @@ def test_an_adapter_of_another_model_is_refused(model: Path, tmp_path: Path) -> 
     assert "the adapter has" in found
 
 
-def _fails(*words: object) -> str:
+def _fails(*words: object, code: int = 1) -> str:
     found = CliRunner().invoke(app, ["train", *map(str, words)])
-    assert found.exit_code == 1, found.output
+    assert found.exit_code == code, found.output
     (line,) = [line for line in found.stderr.splitlines() if line.startswith("error:")]
     return line
