@@ -2,14 +2,18 @@
 # Measures all methods on one GPU in some minutes: raw JSON, answers and pictures under $OUT.
 #
 #   DATA=dev-sets MODEL=model-directory ADAPTER=adapter-directory OUT=results \
-#       bash benchmarks/evaluate_gpu.sh [squad] [sets] [lengths] [times] [prompts]
+#       bash benchmarks/evaluate_gpu.sh [squad] [sets] [lengths] [times] [auto] [prompts]
 #
+# DATA holds squad-dev.jsonl.gz and the other sets that `plan` names below.
 # MODEL is a directory in Hugging Face's layout that holds the demo model; left out, the installed
-# one is taken. ADAPTER left out takes the one that ships, where one does. SENTENCES is a directory
-# with MiniLM; left out, the installed package's. SCALE=0.1 asks a tenth of the questions;
-# METHODS="acre full" measures these alone; TUNED="run/full/adapter run/rag/adapter" adds what
-# `acre train baseline` made. AT_ONCE runs share the GPU: one alone keeps it waiting
-# for Python. Times to the first token are taken at the end, by one run alone.
+# one is taken. ADAPTER left out takes the one that ships. SENTENCES is a directory with MiniLM; left
+# out, the installed package's. DEVICE and DTYPE are those of `acre eval`, found out where left out.
+# SCALE=0.1 asks a tenth of the questions; METHODS="acre full" measures these alone;
+# TUNED="run/full/adapter run/rag/adapter" adds what `acre train baseline` made.
+# AT_ONCE runs share the GPU, one by default: more keep it busier, and need as many times the memory.
+# PYTHON is the interpreter, python3 by default; OMP_NUM_THREADS the threads of each run, 4.
+# Times to the first token are taken at the end, by one run alone. Not among the default
+# parts: `auto` measures that budget against fixed ones, `prompts` what the baselines answer best to.
 # Beyond torch and transformers it takes: safetensors, numpy, xxhash, msgpack, filelock,
 # platformdirs, typer, bm25s; matplotlib for pictures, rouge-score (with nltk, absl-py, six) for
 # long answers.
@@ -89,6 +93,13 @@ for part in $parts; do
         plan leval-4096 leval-scientific.jsonl.gz 150 --budget 256 --budget 512 --timed 0
         plan fairytaleqa-4096 fairytaleqa-val.jsonl.gz 300 --budget 256 --budget 512 --timed 0
         ;;
+    auto)
+        # The budget that a question finds itself, where one detail is wanted, and where much is.
+        fixed=(--budget 128 --budget 256 --budget 512 --budget 1024 --budget 2048)
+        plan auto-squad squad-dev.jsonl.gz 300 --methods acre "${fixed[@]}" --budget auto --timed 0
+        plan auto-qmsum qmsum-val.jsonl.gz 150 --methods acre "${fixed[@]}" --budget auto \
+            --timed 0 --max-document-tokens 16384 --max-new-tokens 128
+        ;;
     prompts)
         # What the baselines answer best to; all methods are then asked with the same.
         number=0
@@ -102,7 +113,7 @@ for part in $parts; do
         ;;
     times) ;;
     *)
-        echo "part is '$part'; expected squad, sets, lengths, times or prompts" >&2
+        echo "part is '$part'; expected squad, sets, lengths, times, auto or prompts" >&2
         exit 2
         ;;
     esac
