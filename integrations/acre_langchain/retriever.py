@@ -1,7 +1,7 @@
 """`ACRERetriever`: where a question would look, as scored documents; nothing is decoded."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForRetrieverRun,
@@ -11,9 +11,12 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field
 
+from acre_langchain.calls import refuse_settings
 from acre_langchain.candidates import MetadataFilter, RefillTokens, Scope, candidates_in_scope
 from acre_langchain.documents import source_documents
 from acre_rag import ACREEngine, ACREError
+
+_REMEDY = "a call takes k; make a retriever with the others, or use its configurable_fields"
 
 
 class ACRERetriever(BaseRetriever):
@@ -44,7 +47,9 @@ class ACRERetriever(BaseRetriever):
         *,
         run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002  # the base class passes it
         k: int | None = None,
+        **kwargs: Any,  # noqa: ANN401  # what a call may not set
     ) -> list[Document]:
+        refuse_settings(kwargs, _REMEDY)
         return self._find(query, k)
 
     async def _aget_relevant_documents(
@@ -53,7 +58,9 @@ class ACRERetriever(BaseRetriever):
         *,
         run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002
         k: int | None = None,
+        **kwargs: Any,  # noqa: ANN401  # what a call may not set
     ) -> list[Document]:
+        refuse_settings(kwargs, _REMEDY)
         return await self.engine.worker.run(lambda: self._find(query, k))
 
     def _find(self, question: str, k: object) -> list[Document]:

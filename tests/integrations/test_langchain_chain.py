@@ -2,14 +2,14 @@
 
 import asyncio
 import threading
-import time
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.caches import InMemoryCache
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.globals import set_llm_cache
 from langchain_core.runnables import (
     ConfigurableField,
     Runnable,
@@ -20,11 +20,9 @@ from langchain_core.runnables import (
 from langchain_core.vectorstores import InMemoryVectorStore
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from acre_langchain import ACREAnswerChain, ACREOutput, ACRERetriever, ACRETool, ChatACRE
-from acre_rag import ACREEngine, ACREError, AnswerStream, LocalModel
-from tests.conftest import MakeEngine
-from tests.integrations.conftest import DRYER, FERRY, TALKER_SETTINGS, decoding_threads
-from tests.store.servers import running
+from acre_langchain import ACREAnswerChain, ACREOutput, ACRERetriever
+from acre_rag import ACREEngine
+from tests.integrations.conftest import DRYER, FERRY
 
 QUESTION = "When does the ferry leave?"
 TEXTS = {FERRY.id: FERRY.text, DRYER.id: DRYER.text}
@@ -100,6 +98,31 @@ def test_it_streams_inside_longer_chains(chain: ACREAnswerChain) -> None:
 
     assert len(pieces) > 5
     assert "".join(pieces) == chain.invoke(QUESTION)["answer"]
+
+
+def test_documents_come_first_inside_longer_chains_too(chain: ACREAnswerChain) -> None:
+    longer = itemgetter("question") | RunnablePassthrough() | chain
+
+    async def collect() -> list[dict[str, Any]]:
+        return [part async for part in longer.astream({"question": QUESTION})]
+
+    for parts in (list(longer.stream({"question": QUESTION})), asyncio.run(collect())):
+        names = [name for part in parts for name in part]
+        assert names[0] == "context"
+        assert names[-1] == "usage"
+        assert set(names[1:-1]) == {"answer"}
+        assert len(names) > 7
+
+
+def test_a_cache_of_all_models_answers_is_not_asked(engine: ACREEngine) -> None:
+    set_llm_cache(InMemoryCache())
+    try:
+        for name in ("ferry", "dryer"):
+            ours = ACREAnswerChain(engine=engine, documents=[name], max_new_tokens=9)
+            for answer in (ours.invoke(QUESTION), asyncio.run(ours.ainvoke(QUESTION))):
+                assert answer["answer"] == engine.ask(QUESTION, [name], max_new_tokens=9).text
+    finally:
+        set_llm_cache(None)
 
 
 def test_it_runs_beside_other_chains(chain: ACREAnswerChain) -> None:
@@ -204,122 +227,6 @@ def test_stop_words_end_the_answer(engine: ACREEngine, chain: ACREAnswerChain) -
     assert cut["answer"] == whole[: whole.index(word)].strip()
 
 
-def test_closing_a_stream_frees_the_model(engine: ACREEngine) -> None:
-    stream = ACREAnswerChain(engine=engine, max_new_tokens=3000).stream("Go on")
-    next(stream), next(stream)
-    assert decoding_threads()
-
-    stream.close()
-
-    assert not decoding_threads()
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-def test_cancelling_a_question_frees_the_model(engine: ACREEngine, streaming: bool) -> None:
-    endless = ACREAnswerChain(engine=engine, max_new_tokens=3000)
-    brief = ACREAnswerChain(engine=engine, max_new_tokens=2)
-
-    async def drain() -> None:
-        if not streaming:
-            await endless.ainvoke("Go on")
-        async for _ in endless.astream("Go on"):
-            pass
-
-    async def cancel_and_ask() -> tuple[str, float]:
-        task = asyncio.create_task(drain())
-        while not decoding_threads():
-            await asyncio.sleep(0.001)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        begun = time.perf_counter()
-        return (await brief.ainvoke(QUESTION))["answer"], time.perf_counter() - begun
-
-    answer, seconds = asyncio.run(cancel_and_ask())
-    assert answer == brief.invoke(QUESTION)["answer"]
-    assert seconds < 2  # 3,000 tokens take far longer
-
-
-def test_leaving_an_async_stream_frees_the_model(engine: ACREEngine) -> None:
-    async def leave() -> None:
-        parts = ACREAnswerChain(engine=engine, max_new_tokens=3000).astream("Go on")
-        await anext(parts)
-        await anext(parts)
-        await parts.aclose()
-        deadline = time.perf_counter() + 2
-        while decoding_threads():
-            assert time.perf_counter() < deadline
-            await asyncio.sleep(0.001)
-
-    asyncio.run(leave())
-
-
-def test_sixteen_questions_at_once_get_their_own_answers(engine: ACREEngine) -> None:
-    chain = ACREAnswerChain(engine=engine, max_new_tokens=3)
-    questions = [f"Question {number}: what is changed, and when?" for number in range(16)]
-    one_by_one = [chain.invoke(question)["answer"] for question in questions]
-
-    async def all_at_once() -> list[dict[str, Any]]:
-        return await asyncio.gather(*map(chain.ainvoke, questions))
-
-    assert [out["answer"] for out in asyncio.run(all_at_once())] == one_by_one
-
-
-def test_a_cancelled_question_that_waits_its_turn_never_runs(engine: ACREEngine) -> None:
-    chain = ACREAnswerChain(engine=engine, max_new_tokens=40)
-
-    async def ask_and_cancel() -> None:
-        first = asyncio.create_task(chain.ainvoke("Go on"))
-        second = asyncio.create_task(chain.ainvoke("And on"))
-        await asyncio.sleep(0)
-        second.cancel()
-        await first
-        with pytest.raises(asyncio.CancelledError):
-            await second
-        assert not decoding_threads()
-
-    asyncio.run(ask_and_cancel())
-
-
-def test_the_event_loop_stays_free_while_the_model_works(engine: ACREEngine) -> None:
-    async def count() -> int:
-        chain = ACREAnswerChain(engine=engine, max_new_tokens=60)
-        answer = asyncio.ensure_future(chain.ainvoke("Go on"))
-        turns = 0
-        while not answer.done():
-            await asyncio.sleep(0)
-            turns += 1
-        await answer
-        return turns
-
-    assert asyncio.run(count()) > 60
-
-
-def nothing_to_ask(engine: ACREEngine) -> list[Runnable[str, dict[str, Any]]]:
-    empty: Runnable[str, list[Document]] = RunnableLambda(lambda _: [])
-    return [
-        ACREAnswerChain(engine=engine, filter={"kind": "novel"}),
-        ACREAnswerChain(engine=engine, retriever=empty),
-    ]
-
-
-def test_without_any_document_it_says_so(engine: ACREEngine) -> None:
-    for chain in nothing_to_ask(engine):
-        with pytest.raises(ACREError, match="no stored document is left to ask"):
-            chain.invoke(QUESTION)
-        with pytest.raises(ACREError, match="no stored document is left to ask"):
-            asyncio.run(chain.ainvoke(QUESTION))
-
-
-@pytest.mark.parametrize("found", [None, ["nine"], Document("nine")])
-def test_a_retriever_that_gives_no_documents_is_named(engine: ACREEngine, found: object) -> None:
-    retriever: Runnable[str, list[Document]] = RunnableLambda(lambda _: found)
-    chain = ACREAnswerChain(engine=engine, retriever=retriever)
-
-    with pytest.raises(ACREError, match=r"the retriever gave a .*; expected a list of documents"):
-        chain.invoke(QUESTION)
-
-
 def test_passages_can_be_dropped(engine: ACREEngine) -> None:
     found: Runnable[str, list[Document]] = RunnableLambda(
         lambda _: [Document("It is nine."), Document(" ")]
@@ -348,90 +255,3 @@ def test_a_config_that_cannot_be_written_down_does_no_harm(chain: ACREAnswerChai
     config: Any = {"metadata": {"lock": threading.Lock()}, "configurable": {"call": print}}
 
     assert chain.invoke(QUESTION, config)["answer"] == chain.invoke(QUESTION)["answer"]
-
-
-def test_only_one_refilled_cache_waits_however_many_ask(
-    engine: ACREEngine, chain: ACREAnswerChain, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waiting, most = set[int](), [0]
-    stream = engine.stream
-
-    def counted(*settings: Any) -> AnswerStream:  # noqa: ANN401  # the engine's own
-        made = stream(*settings)
-        waiting.add(id(made))
-        most[0] = max(most[0], len(waiting))
-        close = made.close
-        monkeypatch.setattr(made, "close", lambda: (waiting.discard(id(made)), close())[1])
-        return made
-
-    monkeypatch.setattr(engine, "stream", counted)
-
-    asyncio.run(chain.abatch([f"Question {number}?" for number in range(6)]))
-
-    assert most == [1]
-
-
-def test_settings_of_one_call_are_refused_however_they_are_given(chain: ACREAnswerChain) -> None:
-    words = r"found documents given with a call or bound; expected none here: make an ACREAnswer"
-
-    async def drain() -> None:
-        async for _ in chain.bind(documents=["dryer"]).astream(QUESTION):
-            pass
-
-    with pytest.raises(ACREError, match=words):
-        chain.invoke(QUESTION, documents=["dryer"])
-    with pytest.raises(ACREError, match=words):
-        chain.bind(documents=["dryer"]).batch([QUESTION])
-    with pytest.raises(ACREError, match=words):
-        list(chain.stream(QUESTION, documents=["dryer"]))
-    with pytest.raises(ACREError, match=words):
-        asyncio.run(drain())
-    with pytest.raises(ACREError, match="found max_new_tokens, stop given"):
-        asyncio.run(chain.ainvoke(QUESTION, stop=["."], max_new_tokens=2))
-
-
-def test_a_wrong_id_is_an_error_beside_a_filter_too(engine: ACREEngine) -> None:
-    wanted = {"kind": "manual"}
-    chain = ACREAnswerChain(engine=engine, documents=["dryer", "gone"], filter=wanted)
-
-    with pytest.raises(ACREError, match="'gone' is not stored"):
-        chain.invoke(QUESTION)
-    with pytest.raises(ACREError, match="'gone' is not stored"):
-        ACRERetriever(engine=engine, documents=["gone"], filter=wanted).invoke(QUESTION)
-    with pytest.raises(ACREError, match="'gone' is not stored"):
-        ChatACRE(engine=engine, documents=["gone"], filter=wanted).invoke(QUESTION)
-
-
-@pytest.mark.redis
-def test_a_store_that_is_down_is_reported_in_our_words(
-    make_engine: MakeEngine, talker: LocalModel, tmp_path: Path
-) -> None:
-    with running(tmp_path) as server:
-        engine = make_engine(model=talker, store=server.url, config=TALKER_SETTINGS)
-        engine.ingest([DRYER])
-        chain = ACREAnswerChain(engine=engine, max_new_tokens=2)
-        assert chain.invoke(QUESTION)["answer"]
-
-    tool = ACRETool(chain=chain, handle_tool_error=True)
-    with pytest.raises(ACREError, match="redis"):
-        chain.invoke(QUESTION)
-    with pytest.raises(ACREError, match="redis"):
-        asyncio.run(chain.ainvoke(QUESTION))
-    with pytest.raises(ACREError, match="redis"):
-        ACRERetriever(engine=engine).invoke(QUESTION)
-    with pytest.raises(ACREError, match="redis"):
-        ChatACRE(engine=engine, documents="all").invoke(QUESTION)
-    assert "redis" in tool.invoke({"question": QUESTION})
-
-
-def test_bad_input_is_reported_in_our_words(engine: ACREEngine, chain: ACREAnswerChain) -> None:
-    with pytest.raises(ACREError, match="the question is a dict; expected a string"):
-        chain.invoke({"question": QUESTION})  # type: ignore[arg-type]
-    with pytest.raises(ACREError, match="the question is empty"):
-        chain.invoke("  ")
-    with pytest.raises(ACREError, match="'gone' is not stored"):
-        ACREAnswerChain(engine=engine, documents=["gone"]).invoke(QUESTION)
-    with pytest.raises(ACREError, match="expected"):
-        ACREAnswerChain(engine=engine, max_new_tokens=50_000).invoke(QUESTION)
-    with pytest.raises(ValueError, match="greater than or equal to 1"):
-        ACREAnswerChain(engine=engine, max_new_tokens=0)

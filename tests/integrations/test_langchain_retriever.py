@@ -121,8 +121,10 @@ def test_bad_settings_are_reported_where_they_are_made(engine: ACREEngine) -> No
     for bad in ({"k": 0}, {"k": "4"}, {"k": True}, {"similarity_top_k": 2}, {"documents": 3}):
         with pytest.raises(ValueError, match="validation error"):
             ACRERetriever(engine=engine, **bad)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'filter'"):
-        ACRERetriever(engine=engine).invoke(QUESTION, filter={"kind": "manual"})
+    with pytest.raises(ACREError, match="found filter given with a call"):
+        ACRERetriever(engine=engine).invoke(QUESTION, k=2, filter={"kind": "manual"})
+    with pytest.raises(ACREError, match="found filter given with a call"):
+        asyncio.run(ACRERetriever(engine=engine).bind(filter={"kind": "manual"}).ainvoke(QUESTION))
     with pytest.raises(ValueError, match="engine"):
         ACRERetriever()  # type: ignore[call-arg]
     for k in (0, "3", 2.5, True):

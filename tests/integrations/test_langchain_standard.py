@@ -1,4 +1,10 @@
-"""LangChain's own suites of standard tests, none of them overridden."""
+"""LangChain's own suites of standard tests, none of them overridden.
+
+They skip by themselves what a model has to offer first: tools and structured output (the engine's
+model calls none), images, audio and PDF (it reads text), another model for one call (an engine has
+one), settings from the environment (it needs no key), recorded web traffic (there is none), and
+constructors written down as JSON (an engine cannot be).
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -129,3 +135,10 @@ class TestDocumentIndexAsync(AsyncDocumentIndexTestSuite):
     @pytest.fixture
     async def index(self, empty_engine: ACREEngine) -> ACREDocumentIndex:
         return ACREDocumentIndex(engine=empty_engine)
+
+
+def test_no_standard_test_is_overridden() -> None:
+    own = [suite for name, suite in globals().items() if name.startswith("Test")]
+
+    assert len(own) == 9
+    assert not [name for suite in own for name in vars(suite) if name.startswith("test_")]
