@@ -12,7 +12,7 @@ from acre_rag.cli.gate import convert, verify
 from acre_rag.cli.groups import spread
 from acre_rag.cli.ingest import ingest
 from acre_rag.cli.question import ask, chat
-from acre_rag.cli.stored import delete, documents, inspect
+from acre_rag.cli.stored import delete, documents, inspect, pin, unpin
 from acre_rag.cli.stores import stores
 from acre_rag.cli.train import app as train
 
@@ -28,6 +28,8 @@ for command in (ingest, ask, chat, documents, inspect, delete, verify, convert):
     app.command()(spread(command))
 app.command("eval")(evaluate)
 app.add_typer(train, name="train")
+for command in (pin, unpin):
+    stores.command()(spread(command))
 app.add_typer(stores)
 
 

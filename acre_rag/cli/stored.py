@@ -1,4 +1,4 @@
-"""`acre documents`, `acre inspect`, `acre delete`: what a store holds, whatever model made it."""
+"""`acre documents`, `inspect`, `delete`, `stores pin`: documents, whatever model made them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from acre_rag.store import CacheArchive, Manifest
 
 _SHORT = 8
+
+Named = Annotated[
+    list[str],
+    typer.Argument(metavar="DOCUMENT...", help="Ids of documents.", show_default=False),
+]
 
 
 def documents(
@@ -86,10 +91,7 @@ def inspect(
 
 
 def delete(
-    document: Annotated[
-        list[str],
-        typer.Argument(metavar="DOCUMENT...", help="Ids of documents.", show_default=False),
-    ],
+    document: Named,
     *,
     place: StoreOptions,
     model: ModelOptions,
@@ -115,6 +117,62 @@ def delete(
                 show_json({"document": name, "caches": removed})
             else:
                 typer.echo(f"{name}: deleted" + (f", {removed} caches" if removed > 1 else ""))
+    if missing:
+        raise not_stored(missing)
+
+
+def pin(
+    document: Named,
+    *,
+    place: StoreOptions,
+    model: ModelOptions,
+    output: OutputOptions,
+) -> None:
+    """Keep documents for good, whatever time to live or limit of bytes their store has.
+
+    It holds for versions that replace them, until they are unpinned or deleted. A directory
+    keeps all documents for good. With options of a model, its cache alone is pinned.
+
+    For example:
+
+        acre stores pin manual.md --store redis://cache.example:6379/0
+    """
+    _pin(document, place, model, output, pinned=True)
+
+
+def unpin(
+    document: Named,
+    *,
+    place: StoreOptions,
+    model: ModelOptions,
+    output: OutputOptions,
+) -> None:
+    """Let pinned documents expire or be evicted again, as their store does with others.
+
+    For example:
+
+        acre stores unpin manual.md --store redis://cache.example:6379/0
+    """
+    _pin(document, place, model, output, pinned=False)
+
+
+def _pin(
+    documents: list[str],
+    place: StoreOptions,
+    model: ModelOptions,
+    output: OutputOptions,
+    *,
+    pinned: bool,
+) -> None:
+    missing = []
+    with _archives(place, model) as archives:
+        for name in dict.fromkeys(documents):
+            if not sum([archive.pin(name, pinned=pinned) for archive in archives]):
+                missing.append(name)
+            elif output.json:
+                show_json({"document": name, "pinned": pinned})
+            else:
+                typer.echo(f"{name}: {'pinned' if pinned else 'unpinned'}")
     if missing:
         raise not_stored(missing)
 

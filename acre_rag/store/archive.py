@@ -10,7 +10,7 @@ from acre_rag.cache.stored import form_of
 from acre_rag.errors import DamagedCacheError
 from acre_rag.store.address import check_hex
 from acre_rag.store.codec import decode_block, encode_block, encoded_bytes
-from acre_rag.store.encrypted import refuse_encrypted
+from acre_rag.store.encrypted import refuse_encrypted, refuse_encrypted_documents
 from acre_rag.store.frame import Label
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore, DocumentWriter
@@ -103,6 +103,7 @@ class CacheArchive:
         self.space = space
         self._lock = threading.Lock()
         self._bytes_read = 0
+        self._known_plain = False
 
     @property
     def bytes_read(self) -> int:
@@ -150,6 +151,9 @@ class CacheArchive:
                 encrypted and was opened without its key.
         """
         refuse_encrypted(self.store)
+        if not self._known_plain:
+            refuse_encrypted_documents(self.store, self.space)
+            self._known_plain = True
         with self.store.writer(self.space, document_id, version, wait=wait) as writer:
             yield ArchiveWriter(writer, space=self.space, document_id=document_id, version=version)
 
@@ -172,6 +176,14 @@ class CacheArchive:
                 _logger.warning("left out a document of %s: %s", self.store.url, error)
             else:
                 yield manifest
+
+    def pin(self, document_id: str, *, pinned: bool = True) -> bool:
+        """Keep a document for good, neither expired nor evicted, or no longer; is it there?
+
+        Raises:
+            StoreError: The store cannot be reached or written.
+        """
+        return self.store.pin(self.space, document_id, pinned=pinned)
 
     def delete(self, document_id: str) -> bool:
         """Remove a document with all its blocks; was it there?

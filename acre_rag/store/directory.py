@@ -110,6 +110,11 @@ class DirectoryStore:
                 shutil.rmtree(folder)
         return published
 
+    def pin(self, space: str, document_id: str, *, pinned: bool = True) -> bool:
+        """Say whether a document is there; none is ever expired or evicted."""
+        del pinned
+        return _read_manifest(self._folder(space, document_id)) is not None
+
     def manifests(self, space: str) -> Iterator[tuple[str, bytes]]:
         """Go through what is published in a space: digests of the document ids, and manifests."""
         check_hex("space", space)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from acre_rag.errors import DamagedCacheError, StoreError
 from acre_rag.store.address import check_hex, document_digest
-from acre_rag.store.frame import Label
+from acre_rag.store.frame import ENCRYPTED, Label
 from acre_rag.store.key import OVERHEAD_BYTES, StoreKey
 from acre_rag.store.protocol import ByteRun, CacheStore, DocumentWriter
 
@@ -40,6 +40,7 @@ class EncryptedStore:
         self._store = store
         self._key = key
         self._unlocked = False
+        self._marked = False
         self.url = store.url
 
     def __repr__(self) -> str:
@@ -66,8 +67,7 @@ class EncryptedStore:
         self, space: str, document_id: str, version: str, *, wait: bool = True
     ) -> Iterator[DocumentWriter]:
         """Lock a document for writing, until the context ends."""
-        if not self._unlock():
-            self._lay_down_key()
+        self._hold_mark()
         place = self._place(space, document_id, version)
         with (
             _named(place.hidden, document_id),
@@ -81,6 +81,13 @@ class EncryptedStore:
         hidden = self._hidden(document_id)
         with _named(hidden, document_id):
             return self._store.delete(space, hidden)
+
+    def pin(self, space: str, document_id: str, *, pinned: bool = True) -> bool:
+        """Keep a document for good, neither expired nor evicted, or no longer; is it there?"""
+        self._unlock()
+        hidden = self._hidden(document_id)
+        with _named(hidden, document_id):
+            return self._store.pin(space, hidden, pinned=pinned)
 
     def manifests(self, space: str) -> Iterator[tuple[str, bytes]]:
         """Go through what is published in a space: digests of the document ids, and manifests."""
@@ -144,6 +151,21 @@ class EncryptedStore:
         self._unlocked = True
         return True
 
+    def _hold_mark(self) -> None:
+        """See to it, once, that the store is marked with this key, and stays so.
+
+        Raises:
+            StoreError: It was encrypted with another key, or has documents that are in plain.
+        """
+        if self._marked:
+            return
+        if not self._unlock():
+            self._lay_down_key()
+        # Without its mark the store would be taken for one in plain.
+        space, document_id, _ = _KEY_PLACE
+        self._store.pin(space, document_id)
+        self._marked = True
+
     def _lay_down_key(self) -> None:
         """Mark a store without documents as encrypted with this key.
 
@@ -154,17 +176,33 @@ class EncryptedStore:
         with self._store.writer(*_KEY_PLACE) as writer:
             if self._unlock():
                 return  # somebody else was faster, with the same key
-            for other in self._store.spaces():
-                for digest, data in self._store.manifests(other):
-                    # The mark may have been evicted: any document will do.
-                    if self._opened(other, digest, data)[1]:
-                        break
-                    raise StoreError(
-                        f"{self.url} holds documents that were stored without this key; expected "
-                        "an empty store: name another one, and bring them with acre stores copy"
-                    )
+            self._check_documents()
             mark = self._key.encrypt([b"acre"], space, Label(document_id, _MANIFEST))
             writer.publish(b"".join(mark))
+
+    def _check_documents(self) -> None:
+        """Refuse a store without a mark, unless it is empty, or this key's whose mark was lost.
+
+        One document that the key opens will do, others may be damaged; one in plain will not.
+
+        Raises:
+            StoreError: It has documents that were stored without this key.
+        """
+        empty, opened = True, False
+        for space in self._store.spaces():
+            for digest, data in self._store.manifests(space):
+                empty = False
+                opened = opened or bool(self._opened(space, digest, data)[1])
+                if not data.startswith(ENCRYPTED):
+                    raise self._stored_otherwise()
+        if not empty and not opened:
+            raise self._stored_otherwise()
+
+    def _stored_otherwise(self) -> StoreError:
+        return StoreError(
+            f"{self.url} holds documents that were stored without this key; expected an empty "
+            "store: name another one, and bring them with acre stores copy"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,10 +272,25 @@ def refuse_encrypted(store: CacheStore) -> None:
     """
     space, document_id, _ = _KEY_PLACE
     if store.load_manifest(space, document_id) is not None:
-        raise StoreError(
-            f"{store.url} is encrypted; expected its key: put it into ACRE_STORE_KEY, or name a "
-            "file with --key-file (where a store is copied to, with --to-key-file)"
-        )
+        raise _encrypted(store)
+
+
+def refuse_encrypted_documents(store: CacheStore, space: str) -> None:
+    """Keep plain text out of a space whose documents are encrypted, where the mark was evicted.
+
+    Raises:
+        StoreError: They are, and the store was opened without its key.
+    """
+    _, manifest = next(store.manifests(space), ("", b""))
+    if manifest.startswith(ENCRYPTED):
+        raise _encrypted(store)
+
+
+def _encrypted(store: CacheStore) -> StoreError:
+    return StoreError(
+        f"{store.url} is encrypted; expected its key: put it into ACRE_STORE_KEY, or name a "
+        "file with --key-file (where a store is copied to, with --to-key-file)"
+    )
 
 
 @contextmanager

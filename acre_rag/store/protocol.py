@@ -98,6 +98,17 @@ class CacheStore(Protocol):
         """
         ...
 
+    def pin(self, space: str, document_id: str, *, pinned: bool = True) -> bool:
+        """Keep a document for good, neither expired nor evicted, or no longer; is it there?
+
+        It holds for versions that replace it, until the document is deleted. A store that neither
+        expires nor evicts documents keeps them all for good.
+
+        Raises:
+            StoreError: The store cannot be reached or written.
+        """
+        ...
+
     def manifests(self, space: str) -> Iterator[tuple[str, bytes]]:
         """Go through what is published in a space: digests of the document ids, and manifests.
 

@@ -99,11 +99,11 @@ class RedisStore:
     def load_manifest(self, space: str, document_id: str) -> bytes | None:
         """Read what was published of a document; `None` when nothing is."""
         keys = self._keys(space, document_digest(document_id))
-        data = self._server.get(keys.manifest)
+        data = self._get(keys.manifest)
         if data is None:
             return None
         self._uses.note(keys)
-        return published_manifest(data)
+        return published_manifest(bytes(data))
 
     def read(self, space: str, document_id: str, version: str, name: str) -> memoryview:
         """Fetch a value."""
@@ -148,15 +148,20 @@ class RedisStore:
             self._index.leave(keys.document)
         return published
 
+    def pin(self, space: str, document_id: str, *, pinned: bool = True) -> bool:
+        """Keep a document for good, neither expired nor evicted, or no longer; is it there?"""
+        keys = self._keys(space, document_digest(document_id))
+        return settle(self._server, keys, "pin" if pinned else "unpin")
+
     def manifests(self, space: str) -> Iterator[tuple[str, bytes]]:
         """Go through what is published in a space: digests of the document ids, and manifests."""
         check_hex("space", space)
         for document in self._index.documents():
             found, _, digest = document.partition(".")
             if found == space:
-                data = self._server.get(self._keys(space, digest).manifest)
+                data = self._get(self._keys(space, digest).manifest)
                 if data is not None:
-                    yield digest, published_manifest(data)
+                    yield digest, published_manifest(bytes(data))
 
     def spaces(self) -> list[str]:
         """List the spaces that hold a published document, in order."""
@@ -169,17 +174,6 @@ class RedisStore:
             StoreError: The server refused, or cannot be reached.
         """
         return self._budget.uses()
-
-    def pin(self, space: str, document_id: str, *, pinned: bool = True) -> bool:
-        """Keep a document for good, neither expired nor evicted, or no longer; is it there?
-
-        It holds for versions that replace it, until the document is deleted.
-
-        Raises:
-            StoreError: Its values change too fast, the server refused, or cannot be reached.
-        """
-        keys = self._keys(space, document_digest(document_id))
-        return settle(self._server, keys, "pin" if pinned else "unpin")
 
     def close(self) -> None:
         """Close the connections that this store itself has opened."""

@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,7 @@ import numpy as np
 
 from acre_rag.errors import StoreError
 from acre_rag.store.redis_options import BufferKind
-from acre_rag.store.redis_server import MAX_VALUE_BYTES, RedisServer
+from acre_rag.store.redis_server import MAX_VALUE_BYTES, TIMEOUT_SECONDS, RedisServer, is_stale
 
 Buffer: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.uint8]]"
 
@@ -21,6 +22,8 @@ _KEPT_BYTES = 2**28
 _STEP_BYTES = 2**16
 # Longer than the first line of an answer with a value; what follows it is copied, so: short.
 _HEAD_BYTES = 32
+_SLOWEST = 2**20
+"""Bytes a second below which a server is no use: no pause is too long, but the whole."""
 
 
 class Buffers:
@@ -127,7 +130,7 @@ class Receiver:
                 self._idle.clear()  # they belong to the process that this one was forked from
                 self._process = os.getpid()
             idle = self._idle.setdefault(pool, [])
-            connection = idle.pop() if idle else None
+        connection = self._lively(idle)
         if connection is None:
             connection = pool.connection_class(**pool.connection_kwargs)
             connection.connect()
@@ -138,7 +141,8 @@ class Receiver:
             return False, None
         try:
             connection.send_command("GET", key)
-            understood, value = self._receive(wire)
+            patience = connection.socket_timeout or TIMEOUT_SECONDS
+            understood, value = self._receive(wire, patience)
         finally:
             if understood:
                 with self._lock:
@@ -148,14 +152,37 @@ class Receiver:
                     connection.disconnect()
         return understood, value
 
-    def _receive(self, wire: socket.socket) -> tuple[bool, memoryview | None]:
-        """Read one answer: was it a string or none, and which?"""
+    def _lively(self, idle: list[Any]) -> Any | None:  # noqa: ANN401
+        """Take a connection that is still one: after a restart of the server none may be."""
+        while True:
+            with self._lock:
+                connection = idle.pop() if idle else None
+            if connection is None or not is_stale(connection):
+                return connection
+            with suppress(OSError):
+                connection.disconnect()
+
+    def _receive(self, wire: socket.socket, patience: float) -> tuple[bool, memoryview | None]:
+        """Read one answer: was it a string or none, and which?
+
+        Raises:
+            OSError: The connection was lost; or the answer came in time piece by piece, but took
+                more than `patience`, in seconds, and what its bytes take at the slowest.
+        """
+        started = time.monotonic()
+
+        def check(received: int) -> None:
+            seconds = time.monotonic() - started
+            if seconds > patience + received / _SLOWEST:
+                raise TimeoutError(f"{received} bytes of an answer after {seconds:.1f} s")
+
         head = b""
         while b"\r\n" not in head and len(head) < _HEAD_BYTES:
             piece = wire.recv(_HEAD_BYTES - len(head))
             if not piece:
                 raise ConnectionResetError("the server closed the connection")
             head += piece
+            check(len(head))
         line, _, rest = head.partition(b"\r\n")
         if line in (b"$-1", b"_"):
             return True, None
@@ -170,6 +197,7 @@ class Receiver:
             if not count:
                 raise ConnectionResetError("the server closed the connection")
             received += count
+            check(received)
         return True, view[:size]
 
 

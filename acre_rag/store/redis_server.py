@@ -35,17 +35,19 @@ MAX_VALUE_BYTES = 512 * 2**20 - 1
 _BATCH = 1000
 _LOST = (ConnectionLostError, NoAnswerError, ClusterError, RedisClusterException, OSError)
 _FAILURES = (RedisError, RedisClusterException, OSError)
+_LATE = ("an answer in time", "look whether the server is overloaded")
 _REMEDIES: Mapping[type[Exception], tuple[str, str]] = MappingProxyType(
     {
         OutOfMemoryError: ("free memory", "raise maxmemory, or delete documents"),
         ReadOnlyError: ("a server that can be written", "name the primary"),
         NoPermissionError: ("permission to do so", "change the ACL of this user"),
         AuthenticationError: ("a valid user and password", "correct them in the URL"),
+        TimeoutError: _LATE,
         OSError: ("a server that answers", "start it, or correct the URL"),
         ConnectionLostError: ("a server that answers", "start it, or correct the URL"),
         ClusterError: ("a cluster that answers", "start its servers, or correct the URL"),
         RedisClusterException: ("a cluster that answers", "start its servers, or correct the URL"),
-        NoAnswerError: ("an answer in time", "look whether the server is overloaded"),
+        NoAnswerError: _LATE,
     }
 )
 
@@ -202,3 +204,11 @@ class RedisServer:
         return StoreError(
             f"cannot {action} in {self._url}: found {error}; expected {expected}: {remedy}"
         )
+
+
+def is_stale(connection: Any) -> bool:  # noqa: ANN401
+    """Has an idle connection been closed, or been sent what nobody asked for?"""
+    try:
+        return bool(connection.can_read(timeout=0))
+    except _FAILURES:
+        return True

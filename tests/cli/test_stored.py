@@ -1,12 +1,16 @@
 """`acre documents`, `acre inspect` and `acre delete`: no model is needed for them."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from acre_rag.model.adapter_files import AdapterCard, save_adapter
 from acre_rag.model.location import DEMO_MODEL
+from acre_rag.store.redis import RedisStore
 from tests.cli.conftest import TEXT, Acre, objects
+from tests.store.servers import Server, running
 from tests.tiny import FAMILIES, tiny_adapter
 
 
@@ -35,6 +39,12 @@ def twice(acre: Acre, other_model_path: Path) -> Acre:
     acre("ingest", "ferry.txt", "dryer.md")
     acre("ingest", "ferry.txt", "--model", str(other_model_path))
     return acre
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with running(tmp_path / "redis") as started:
+        yield started
 
 
 def test_documents_lists_those_of_every_model(twice: Acre) -> None:
@@ -127,3 +137,25 @@ def test_delete_names_what_was_not_there_and_removes_the_rest(twice: Acre) -> No
     assert result.exit_code == 1
     assert "holds no 'nothing.txt'" in result.stderr
     assert result.stdout == "dryer.md: deleted\n"
+
+
+@pytest.mark.redis
+def test_documents_are_pinned_and_unpinned_whatever_model_read_them(
+    twice: Acre, folder: Path, server: Server
+) -> None:
+    place = ("--store", f"{server.url}?ttl_seconds=3600")
+    twice("stores", "copy", str(folder / "store"), place[1])
+
+    def pinned() -> list[bool]:
+        with closing(RedisStore(server.url)) as store:
+            return sorted(use.pinned for use in store.uses())
+
+    assert twice("stores", "pin", "ferry.txt", *place).stdout == "ferry.txt: pinned\n"
+    assert pinned() == [False, True, True]
+    (shown,) = objects(twice("stores", "unpin", "ferry.txt", *place, "--json").stdout)
+    assert shown == {"document": "ferry.txt", "pinned": False}
+    assert pinned() == [False] * 3
+
+    missing = twice("stores", "pin", "nothing.txt", "dryer.md", *place)
+    assert (missing.exit_code, missing.stdout) == (1, "dryer.md: pinned\n")
+    assert "nothing.txt" in missing.stderr

@@ -179,7 +179,7 @@ def test_no_model_is_loaded() -> None:
     assert done.stdout == "0\nFalse\n"
 
 
-@pytest.mark.parametrize("command", ["copy", "check", "stats"])
+@pytest.mark.parametrize("command", ["copy", "check", "stats", "pin", "unpin"])
 def test_help_of_a_command_shows_an_example(command: str) -> None:
     result = CliRunner().invoke(app, ["stores", command, "--help"])
 

@@ -57,6 +57,9 @@ class FaultyStore:
     def delete(self, space: str, document_id: str) -> bool:
         return self.call(lambda: self._store.delete(space, document_id))
 
+    def pin(self, space: str, document_id: str, *, pinned: bool = True) -> bool:
+        return self.call(lambda: self._store.pin(space, document_id, pinned=pinned))
+
     def manifests(self, space: str) -> Iterator[tuple[str, bytes]]:
         return self.call(lambda: self._store.manifests(space))
 

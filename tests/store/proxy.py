@@ -14,6 +14,7 @@ class Proxy:
         cuts: After how many bytes of answers the next connections break off; those after them hold.
         always_cut: After how many bytes of answers every connection breaks off.
         delay_seconds: How long each piece of an answer is held back.
+        piece_bytes: The most that such a piece may have.
         connections: How many there were.
     """
 
@@ -21,6 +22,7 @@ class Proxy:
         self.cuts: list[int] = []
         self.always_cut: int | None = None
         self.delay_seconds = 0.0
+        self.piece_bytes = 65536
         self.connections = 0
         self._near: list[socket.socket] = []
         self._server_port = port
@@ -56,10 +58,12 @@ class Proxy:
 
     def _pump(self, source: socket.socket, sink: socket.socket, cut: int | None) -> None:
         with suppress(OSError):
+            answers = sink.getpeername()[1] != self._server_port
             while data := source.recv(65536 if cut is None else min(cut, 65536)):
-                if sink.getpeername()[1] != self._server_port:
-                    time.sleep(self.delay_seconds)
-                sink.sendall(data)
+                if answers:
+                    self._answer(sink, data)
+                else:
+                    sink.sendall(data)
                 if cut is not None:
                     cut -= len(data)
                     if cut == 0:
@@ -68,6 +72,12 @@ class Proxy:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+
+    def _answer(self, sink: socket.socket, data: bytes) -> None:
+        while data:
+            time.sleep(self.delay_seconds)
+            piece, data = data[: self.piece_bytes], data[self.piece_bytes :]
+            sink.sendall(piece)
 
 
 @contextmanager

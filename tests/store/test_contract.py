@@ -255,6 +255,17 @@ def test_deleting_what_was_only_staged_is_no_deletion_of_a_document(
     assert place.values() == []
 
 
+def test_only_what_is_published_can_be_pinned(store: CacheStore, other: CacheStore) -> None:
+    with store.writer(SPACE, "a", OLD) as writer:
+        writer.write("l1:0", [b"old"])
+        assert not other.pin(SPACE, "a")
+        writer.publish(b"manifest")
+
+    assert other.pin(SPACE, "a")
+    assert other.pin(SPACE, "a", pinned=False)
+    assert store.load_manifest(SPACE, "a") == b"manifest"
+
+
 def test_views_outlive_their_value_and_their_store(place: Place) -> None:
     store = place.open()
     publish(store, "a")

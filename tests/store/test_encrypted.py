@@ -5,11 +5,13 @@ import hmac
 import pickle
 import struct
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from redis import Redis
 
 from acre_rag.errors import ConfigError, DamagedCacheError, StoreError
 from acre_rag.store import (
@@ -22,9 +24,13 @@ from acre_rag.store import (
     open_store,
     read_key,
 )
+from acre_rag.store.address import document_digest
 from acre_rag.store.checking import check_documents
+from acre_rag.store.encrypted import KEY_SPACE
+from acre_rag.store.redis import RedisStore
 from tests.store.places import KEY, EncryptedPlace
 from tests.store.samples import DOCUMENT, SPACE, VERSION, blocks_of, manifest_of, same_bits
+from tests.store.servers import Server
 
 OTHER_KEY = "1e" * 32
 MANIFEST = manifest_of()
@@ -197,6 +203,60 @@ def test_a_store_whose_mark_was_evicted_gets_it_back(place: EncryptedPlace) -> N
 
     assert mark.exists()
     assert len(list(place.open().manifests(SPACE))) == 2
+
+
+def test_plain_documents_behind_encrypted_ones_are_found_too(place: EncryptedPlace) -> None:
+    (mark,) = [path for path in place.path.glob("*/*/manifest") if SPACE not in str(path)]
+    (digest,) = (folder.name for folder in (place.path / SPACE).iterdir() if folder.name != "locks")
+    names = (f"{number}.md" for number in count())
+    later = next(name for name in names if document_digest(name) > digest)
+    with DirectoryStore(place.path).writer(SPACE, later, VERSION) as writer:
+        writer.publish(manifest_of(document_id=later).encode())
+    mark.unlink()
+
+    with pytest.raises(StoreError, match="stored without this key"):
+        publish(place.open(), "another")
+
+
+def test_a_store_whose_mark_was_evicted_takes_nothing_in_plain(place: EncryptedPlace) -> None:
+    (mark,) = [path for path in place.path.glob("*/*/manifest") if SPACE not in str(path)]
+    mark.unlink()
+
+    with pytest.raises(StoreError, match="is encrypted; expected its key"):
+        publish(DirectoryStore(place.path), "another")
+
+
+@pytest.mark.redis
+def test_the_mark_of_a_key_neither_expires_nor_is_evicted(redis_server: Server) -> None:
+    within = RedisStore(redis_server.url, ttl_seconds=3600, max_bytes=20_000)
+    with Redis(port=redis_server.port) as client:
+        key = f"acre:{{{KEY_SPACE}.{document_digest('key')}}}:manifest"
+        publish(EncryptedStore(within, StoreKey(KEY)))
+        assert client.pttl(key) == -1
+        within.pin(KEY_SPACE, "key", pinned=False)
+        assert client.pttl(key) > 0
+
+        publish(EncryptedStore(within, StoreKey(KEY)), "another")  # as another process would
+
+        assert client.pttl(key) == -1
+        for number in range(20):
+            publish(EncryptedStore(within, StoreKey(KEY)), f"{number}.md")
+        uses = list(within.uses())
+        assert len(uses) < 22
+        assert [use.pinned for use in uses if use.space == KEY_SPACE] == [True]
+    within.close()
+
+
+@pytest.mark.redis
+def test_pinning_reaches_the_document_as_it_is_called_within(redis_server: Server) -> None:
+    within = RedisStore(redis_server.url)
+    store = EncryptedStore(within, StoreKey(KEY))
+    publish(store)
+
+    assert store.pin(SPACE, DOCUMENT)
+    assert not store.pin(SPACE, "nobody")
+    assert all(use.pinned for use in within.uses())
+    within.close()
 
 
 def test_the_format_can_be_read_with_the_key_alone(place: EncryptedPlace) -> None:

@@ -207,6 +207,27 @@ def test_a_slow_server_is_waited_for_and_one_that_is_too_slow_is_not(
     proxy.close()
 
 
+def test_a_server_whose_answers_drip_is_given_up(redis_server: Server, opened: Open) -> None:
+    direct = opened(redis_server.url)
+    direct.ingest([CAT])
+    expected = ask(direct)
+    proxy = Proxy(redis_server.port)
+    url = f"{proxy.url}?socket_timeout=0.4"
+    engine, raising = opened(url), opened(url, config=RAISE)
+    for one in (engine, raising):
+        assert same(ask(one), expected)
+    proxy.piece_bytes, proxy.delay_seconds = 16, 0.05
+
+    with within(30):
+        answer = ask(engine)
+    assert same(answer, expected)
+    assert answer.usage.recomputed_tokens > 0
+    for one in (raising, opened(url)):
+        with within(15), pytest.raises(StoreError, match="expected an answer in time"):
+            ask(one, ["cat"])
+    proxy.close()
+
+
 def test_values_that_break_off_again_and_again_are_read_from_text(
     redis_server: Server, opened: Open
 ) -> None:

@@ -3,7 +3,9 @@
 import gc
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -129,6 +131,47 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
     proxy.close()
 
 
+def test_connections_that_were_closed_meanwhile_cost_no_attempt(
+    redis_server: Server, client: Redis
+) -> None:
+    client.set("k", b"value")
+    proxy = Proxy(redis_server.port)
+    proxy.delay_seconds = 0.2  # all ask at the same time
+    with Redis.from_url(proxy.url, socket_timeout=5) as asking, ThreadPoolExecutor(4) as threads:
+        receiver = Receiver(RedisServer(lambda: asking, "redis", retries=0), buffers())
+        assert list(threads.map(receiver.get, ["k"] * 4)) == [b"value"] * 4
+        assert proxy.connections == 4
+        proxy.delay_seconds = 0
+        proxy.break_off()
+
+        assert receiver.get("k") == b"value"
+        assert proxy.connections == 5
+        receiver.close()
+    proxy.close()
+
+
+def test_an_answer_that_drips_is_given_up_however_short_its_pauses(
+    redis_server: Server, client: Redis
+) -> None:
+    client.set("k", b"x" * 3_000_000)
+    proxy = Proxy(redis_server.port)
+    proxy.piece_bytes = 4096
+    store = RedisStore(f"{proxy.url}?socket_timeout=0.5")
+    started = time.monotonic()
+
+    proxy.delay_seconds = 0.05
+    with pytest.raises(StoreError, match=r"bytes of an answer after .*expected an answer in time"):
+        store._get("k")
+    assert 0.5 < time.monotonic() - started < 6
+
+    proxy.delay_seconds = 0.0001
+    value = store._get("k")
+    assert value is not None
+    assert bytes(value) == b"x" * 3_000_000
+    store.close()
+    proxy.close()
+
+
 def _key(store: RedisStore, name: str) -> str:
     with store.writer(SPACE, "a", VERSION) as writer:
         return str(writer._keys.value(f"{VERSION}:{name}"))  # type: ignore[attr-defined]
@@ -171,7 +214,7 @@ def test_a_value_that_claims_to_be_huge_is_never_made_room_for() -> None:
     with near, far:
         far.sendall(b"$10995116277760\r\nabc")
 
-        assert receiver._receive(near) == (False, None)
+        assert receiver._receive(near, 5) == (False, None)
 
     assert made == []
 
