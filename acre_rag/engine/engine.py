@@ -8,7 +8,7 @@ from acre_rag.config import ACREConfig, RefillTokens
 from acre_rag.engine.adapter import choose_adapter
 from acre_rag.engine.completion import Completion
 from acre_rag.engine.ingest import Ingestion
-from acre_rag.engine.listing import list_documents, stored_document
+from acre_rag.engine.listing import Listing
 from acre_rag.engine.question import Questioner
 from acre_rag.engine.recall import Recall
 from acre_rag.engine.stream import AnswerStream
@@ -73,6 +73,7 @@ class ACREEngine:
         self.reader = DocumentReader(local, chosen, self.config)
         archive = CacheArchive(self.store, self.reader.identity.space)
         self._archive = archive
+        self._listing = Listing(archive)
         self._ingestion = Ingestion(self.reader, archive)
         self._recall = Recall(self.reader, archive, self._ingestion)
         self._questioner = Questioner(self.reader, self._recall)
@@ -239,7 +240,7 @@ class ACREEngine:
         Raises:
             DocumentNotFoundError: It is not stored.
         """
-        return stored_document(self._archive, document_id)
+        return self._listing.document(document_id)
 
     def delete(self, document_id: str) -> bool:
         """Remove a document from the store; was it there?"""
@@ -254,7 +255,7 @@ class ACREEngine:
         Args:
             ids: Documents to look up, those that are not stored being left out; `None` lists all.
         """
-        return list_documents(self._archive, [ids] if isinstance(ids, str) else ids)
+        return self._listing.documents([ids] if isinstance(ids, str) else ids)
 
     def close(self) -> None:
         """Close the store, if the engine has opened it."""

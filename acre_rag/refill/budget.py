@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from acre_rag.errors import BudgetError
 
@@ -27,19 +28,20 @@ def plan_budget(
     free_tokens: int,
     segment_landmarks: Sequence[int],
     segment_scores: Sequence[float],
-    document_tokens: int,
+    segment_tokens: Sequence[int],
     refill_tokens: int | None,
 ) -> Budget:
     """Fit landmarks and refill into the context.
 
     The refill comes first; then the landmarks of the best-scoring segments, as many as fit, and
-    always those of the best one.
+    always those of the best one. Only where the refill is more than the segments that then fit
+    have, it gives way to the landmarks of more of them, as far as that brings back more tokens.
 
     Args:
         free_tokens: Context left beside prefix, question and answer.
         segment_landmarks: Landmarks of each segment that stay in the cache.
         segment_scores: Score that each segment's intervals have together.
-        document_tokens: Raw tokens of all documents asked.
+        segment_tokens: Raw tokens of each segment.
         refill_tokens: Budget asked for; more than the documents have means all of them. `None`
             takes a quarter of the documents, at least 256 and at most 4,096, within what is free.
 
@@ -49,6 +51,7 @@ def plan_budget(
     """
     if refill_tokens is not None and refill_tokens < 0:
         raise ValueError(f"refill_tokens is {refill_tokens}; expected 0 or more: raise it")
+    document_tokens = sum(segment_tokens)
     ranked = sorted(range(len(segment_scores)), key=lambda i: segment_scores[i], reverse=True)
     landmarks = segment_landmarks[ranked[0]]
     room = free_tokens - landmarks
@@ -73,6 +76,12 @@ def plan_budget(
             needed=landmarks + refill_tokens,
             available=free_tokens,
         )
+    landmark_sums = accumulate(segment_landmarks[segment] for segment in ranked)
+    token_sums = accumulate(segment_tokens[segment] for segment in ranked)
+    refill_tokens = max(
+        min(refill_tokens, tokens, free_tokens - landmarks)
+        for landmarks, tokens in zip(landmark_sums, token_sums, strict=True)
+    )
     kept = []
     left = free_tokens - refill_tokens
     for segment in ranked:

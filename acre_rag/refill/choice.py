@@ -61,7 +61,7 @@ def choose(
         free_tokens=free_tokens,
         segment_landmarks=[len(span) if keep_landmarks else 0 for span in segment_intervals],
         segment_scores=[float(scores[span.start : span.stop].sum()) for span in segment_intervals],
-        document_tokens=int(lengths.sum()),
+        segment_tokens=[int(lengths[span.start : span.stop].sum()) for span in segment_intervals],
     )
     if refill_tokens == "auto":
         most = plan(refill_tokens=None).refill_tokens

@@ -7,7 +7,7 @@ import pytest
 
 from acre_rag.engine import ACREEngine
 from acre_rag.errors import DocumentError, DocumentNotFoundError
-from acre_rag.text.document import Document
+from acre_rag.text.document import Document, content_id
 from tests.conftest import MakeEngine
 from tests.engine.texts import ALL, CAT, FOX, HEN, QUESTION, documents_of, folder_of
 from tests.tiny import tiny_settings
@@ -113,6 +113,27 @@ def test_a_stored_document_names_its_text_as_a_passage_would(make_engine: MakeEn
     named = {stored.id: stored.content_id for stored in engine.documents()}
 
     assert named == {d.id: Document.passage(d.text).id for d in (CAT, HEN)}
+
+
+def test_texts_are_digested_once_however_often_they_are_listed(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    engine.ingest([CAT, HEN])
+    digested = []
+
+    def counted(text: str) -> str:
+        digested.append(text)
+        return content_id(text)
+
+    monkeypatch.setattr("acre_rag.engine.listing.content_id", counted)
+    first = list(engine.documents())
+    assert list(engine.documents([one.id for one in first])) == first
+    assert sorted(digested) == sorted([CAT.text, HEN.text])
+
+    engine.ingest([Document(id="cat", text=HEN.text)])  # another version
+    assert {one.content_id for one in engine.documents()} == {content_id(HEN.text)}
+    assert len(digested) == 3
 
 
 def test_a_missing_value_is_read_again_when_the_document_is_handed_over(

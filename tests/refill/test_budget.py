@@ -11,13 +11,13 @@ def _plan(
     refill: int | None,
     landmarks: tuple[int, ...] = (10, 20, 30),
     scores: tuple[float, ...] = (0.2, 0.5, 0.3),
-    tokens: int = 960,
+    tokens: tuple[int, ...] = (240, 480, 240),
 ) -> Budget:
     return plan_budget(
         free_tokens=free,
         segment_landmarks=landmarks,
         segment_scores=scores,
-        document_tokens=tokens,
+        segment_tokens=tokens,
         refill_tokens=refill,
     )
 
@@ -29,7 +29,7 @@ def _plan(
 def test_the_default_is_a_quarter_of_the_documents_within_bounds(
     tokens: int, expected: int
 ) -> None:
-    assert _plan(ROOMY, None, tokens=tokens).refill_tokens == expected
+    assert _plan(ROOMY, None, tokens=(0, tokens, 0)).refill_tokens == expected
 
 
 def test_the_default_shrinks_to_what_is_free_beside_the_best_segment() -> None:
@@ -70,10 +70,25 @@ def test_where_not_even_one_segments_landmarks_fit_the_message_says_so(
 
 
 def test_a_budget_beyond_the_documents_is_all_of_them() -> None:
-    assert _plan(90, 10**9, tokens=70) == Budget(segments=(1,), refill_tokens=70)
+    assert _plan(90, 10**9, tokens=(0, 70, 0)) == Budget(segments=(1,), refill_tokens=70)
 
     with pytest.raises(BudgetError, match=r"a refill of 70 tokens .* from 0 to 69"):
-        _plan(89, 10**9, tokens=70)
+        _plan(89, 10**9, tokens=(0, 70, 0))
+
+
+@pytest.mark.parametrize("free", range(20, 160))
+def test_the_refill_is_the_most_that_any_number_of_the_best_segments_allows(free: int) -> None:
+    landmarks, tokens, ranked = (10, 20, 30), (40, 30, 20), (1, 2, 0)
+
+    plan = _plan(free, min(90, free - 20), tokens=tokens)
+
+    possible = []
+    for count in (1, 2, 3):
+        beside = free - sum(landmarks[segment] for segment in ranked[:count])
+        possible.append(min(sum(tokens[segment] for segment in ranked[:count]), beside))
+    assert plan.refill_tokens == max(possible)
+    assert sum(tokens[segment] for segment in plan.segments) >= plan.refill_tokens
+    assert sum(landmarks[segment] for segment in plan.segments) + plan.refill_tokens <= free
 
 
 def test_a_budget_below_nothing_is_refused() -> None:

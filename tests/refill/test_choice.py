@@ -42,3 +42,13 @@ def test_scores_are_given_as_they_were() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(BudgetError):
         _choose(10, 9)
+
+
+def test_a_budget_for_everything_brings_back_all_that_fits_beside_the_landmarks_it_needs() -> None:
+    # 20 tokens and the landmarks of the best segment would fit, but it has 7 tokens alone.
+    selection = _choose(22, 20)
+
+    assert selection.segments == (0, 1, 2)
+    assert 22 - 6 - 4 < int(LENGTHS[selection.intervals].sum()) <= 22 - 6
+
+    assert _choose(26, 20).intervals.tolist() == [0, 1, 2, 3, 4, 5]
