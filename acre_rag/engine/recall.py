@@ -1,15 +1,19 @@
 """Stored caches back into tensors: L1 at once, L2 only where it was chosen; damage is mended."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from acre_rag.cache import KVBlock, StoredBlock
+from acre_rag.engine.ahead import results_ahead
 from acre_rag.engine.blocks import BlockPlan
 from acre_rag.engine.ingest import Ingestion
 from acre_rag.engine.known import LandmarkCache
+from acre_rag.engine.ledger import Ledger
 from acre_rag.errors import DamagedCacheError, DocumentReplacedError, StoreError
 from acre_rag.model.prefill import WindowCache
 from acre_rag.model.reader import DocumentReader
@@ -21,6 +25,8 @@ from acre_rag.text.layout import Layout
 
 _LOG = logging.getLogger("acre_rag")
 _LANDMARK_CACHE_BYTES = 2**30
+
+Computed = TypeVar("Computed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +42,6 @@ class RecalledDocument:
     manifest: Manifest
     layout: Layout
     l1: KVBlock
-
-
-@dataclass(slots=True)
-class Ledger:
-    """What one question has cost so far.
-
-    Attributes:
-        archive: Counts the bytes that were read through it.
-        recomputed_tokens: Tokens read again because a stored value was damaged or missing.
-    """
-
-    archive: CacheArchive
-    recomputed_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +100,26 @@ class Recall:
         """
         manifest = document.manifest
         plan = BlockPlan(document.layout, manifest.intervals_per_block)
-        names = {block: f"l2:{block}" for block in plan.blocks_of(intervals)}
-        found, damaged = self._read(manifest, names, ledger)
+        chosen: dict[int, list[int]] = {}
+        for interval in intervals:
+            chosen.setdefault(plan.block_of(interval), []).append(interval)
+
+        def computed(number: int, block: StoredBlock) -> list[KVBlock]:
+            start = plan.block_tokens(number).start
+            spans = [document.layout.interval_tokens_of(i) for i in chosen[number]]
+            parts = [block.slice(span.start - start, span.stop - start) for span in spans]
+            return [self._reader.computed(part) for part in parts]
+
+        names = {block: f"l2:{block}" for block in chosen}
+        found, damaged = self._read(manifest, names, ledger, computed)
         if damaged:
             windows = {plan.window_of(block) for block in damaged}
             for window, read in self._mend(document, windows, ledger).items():
                 pieces = self._ingestion.blocks(manifest, window, read)
-                found |= {b: pieces[n] for b, n in names.items() if n in pieces and b in damaged}
-        parts = []
-        for interval in intervals:
-            block = plan.block_of(interval)
-            tokens = document.layout.interval_tokens_of(interval)
-            start = plan.block_tokens(block).start
-            parts.append(found[block].slice(tokens.start - start, tokens.stop - start))
-        return self._reader.computed(*parts)
+                for number, name in names.items():
+                    if number in damaged and name in pieces:
+                        found[number] = computed(number, pieces[name])
+        return KVBlock.concatenate([part for number in chosen for part in found[number]])
 
     def forget(self, document_id: str) -> None:
         """Let go of what is in memory of a document."""
@@ -158,8 +157,9 @@ class Recall:
 
     def _load_landmarks(self, manifest: Manifest, layout: Layout, ledger: Ledger) -> KVBlock:
         names = {window: f"l1:{window}" for window in range(layout.windows)}
-        found, damaged = self._read(manifest, names, ledger)
-        sound = {window: self._reader.computed(block) for window, block in found.items()}
+        sound, damaged = self._read(
+            manifest, names, ledger, lambda _, block: self._reader.computed(block)
+        )
         if damaged:
             read = self._read_again(manifest, layout, damaged, sound, ledger)
             sound |= {window: cache.l1 for window, cache in read.items()}
@@ -214,21 +214,34 @@ class Recall:
                     writer.write_block(name, block)
 
     def _read(
-        self, manifest: Manifest, names: dict[int, str], ledger: Ledger
-    ) -> tuple[dict[int, StoredBlock], set[int]]:
-        """Read blocks; those that cannot be trusted are named, or raised by policy."""
-        found: dict[int, StoredBlock] = {}
+        self,
+        manifest: Manifest,
+        names: dict[int, str],
+        ledger: Ledger,
+        compute: Callable[[int, StoredBlock], Computed],
+    ) -> tuple[dict[int, Computed], set[int]]:
+        """Read blocks, and compute with each while the next ones come.
+
+        Those that cannot be trusted are named, or raised by policy.
+        """
+        found: dict[int, Computed] = {}
         errors: list[StoreError] = []
-        for number, name in names.items():
-            try:
-                found[number] = ledger.archive.read_block(manifest, name)
-            except StoreError as error:
-                self._check_current(manifest, error)
-                if self._reader.config.on_damage == "raise":
-                    raise
-                errors.append(error)
-                if not isinstance(error, DamagedCacheError):
-                    break  # an outage: every further read would wait for its own time-out
+        reads = results_ahead(
+            lambda name: ledger.archive.read_block(manifest, name),
+            names.values(),
+            harmless=DamagedCacheError,
+        )
+        with closing(reads):
+            for number, read in zip(names, reads, strict=True):
+                try:
+                    found[number] = compute(number, ledger.wait(read))
+                except StoreError as error:
+                    self._check_current(manifest, error)
+                    if self._reader.config.on_damage == "raise":
+                        raise
+                    errors.append(error)
+                    if not isinstance(error, DamagedCacheError):
+                        break  # an outage: every further read would wait for its own time-out
         if errors:
             _warn(manifest, errors, of=len(names))
         return found, set(names) - set(found)
