@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from acre_llama_index import ACREIndex, ACREQueryEngine
     from acre_rag.answer import Answer, Ingested, Retrieval, Source, StoredDocument
-    from acre_rag.config import ACREConfig, Prompt
+    from acre_rag.config import ACREConfig, Prompt, RefillTokens
     from acre_rag.engine import ACREEngine, AnswerStream, AsyncText, Completion
     from acre_rag.errors import ACREError
     from acre_rag.model.local import LocalModel
@@ -29,6 +29,7 @@ __all__ = [
     "Ingested",
     "LocalModel",
     "Prompt",
+    "RefillTokens",
     "Retrieval",
     "Source",
     "StoredDocument",
@@ -49,6 +50,7 @@ _HOMES = {
     "Ingested": "acre_rag.answer",
     "LocalModel": "acre_rag.model.local",
     "Prompt": "acre_rag.config",
+    "RefillTokens": "acre_rag.config",
     "Retrieval": "acre_rag.answer",
     "Source": "acre_rag.answer",
     "StoredDocument": "acre_rag.answer",

@@ -7,7 +7,7 @@ from llama_index.core.schema import NodeWithScore
 
 from acre_llama_index.candidates import Candidates
 from acre_llama_index.nodes import source_nodes
-from acre_rag import ACREEngine, AnswerStream, AsyncText, Retrieval
+from acre_rag import ACREEngine, AnswerStream, AsyncText, RefillTokens, Retrieval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,12 +15,12 @@ class AskSettings:
     """What holds for every question of an adapter.
 
     Attributes:
-        refill_tokens: Most raw tokens to refill; `None` leaves it to the engine.
+        refill_tokens: Most raw tokens to refill, or `auto`; `None` leaves it to the engine.
         max_new_tokens: Longest answer.
         instructions: Replaces the prompt's own.
     """
 
-    refill_tokens: int | None = None
+    refill_tokens: RefillTokens = None
     max_new_tokens: int = 64
     instructions: str | None = None
 
@@ -78,7 +78,7 @@ def retrieve(
     question: str,
     candidates: Candidates,
     *,
-    refill_tokens: int | None,
+    refill_tokens: RefillTokens,
     sources: int | None,
 ) -> tuple[list[NodeWithScore], Retrieval | None]:
     """Find where a question would look; no nodes where there are no documents."""

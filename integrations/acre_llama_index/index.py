@@ -26,7 +26,7 @@ from acre_llama_index.progress import read_nodes
 from acre_llama_index.query_engine import ACREQueryEngine
 from acre_llama_index.retriever import ACRERetriever, IndexRetriever
 from acre_llama_index.whole_documents import WholeDocuments
-from acre_rag import ACREEngine, ACREError
+from acre_rag import ACREEngine, ACREError, RefillTokens
 
 
 class ACREIndex(BaseIndex[ACREIndexStruct]):
@@ -112,7 +112,7 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
         filters: MetadataFilters | None = None,
         *,
         doc_ids: Sequence[str] | None = None,
-        refill_tokens: int | None = None,
+        refill_tokens: RefillTokens = None,
     ) -> ACRERetriever:
         """Find places in this index's documents; see `ACRERetriever`."""
         return IndexRetriever(
@@ -131,7 +131,7 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
         similarity_top_k: int | None = None,
         filters: MetadataFilters | None = None,
         doc_ids: Sequence[str] | None = None,
-        refill_tokens: int | None = None,
+        refill_tokens: RefillTokens = None,
         max_new_tokens: int = 64,
         instructions: str | None = None,
         node_postprocessors: list[BaseNodePostprocessor] | None = None,
@@ -141,12 +141,13 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
         With `similarity_top_k`, the documents of that many best places are asked.
 
         Raises:
-            ACREError: An LLM is given: the engine's own model answers.
+            ACREError: Another LLM is given: the engine's own model answers.
         """
-        if llm is not None and not isinstance(llm, ACRELLM):
+        if llm is not None and not (isinstance(llm, ACRELLM) and llm.engine is self.engine):
+            of = " of another engine" if isinstance(llm, ACRELLM) else ""
             raise ACREError(
-                f"llm is a {type(llm).__name__}; expected none, for a refilled cache is read by "
-                "the model that made it: leave llm out, or put that LLM behind as_retriever()"
+                f"llm is a {type(llm).__name__}{of}; expected none, for a refilled cache is read "
+                "by the model that made it: leave llm out, or put that LLM behind as_retriever()"
             )
         return ACREQueryEngine(
             self.engine,
@@ -177,6 +178,9 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
             llm: Condenses questions, or answers in the other modes; `None` takes the engine's
                 own model. An answer from a cache is always the engine's.
             **kwargs: What `as_query_engine` takes, and what the framework's chat engine takes.
+
+        Raises:
+            ACREError: There is no such mode, or it does not have an option.
         """
         model = resolve_llm(llm) if llm is not None else None
         if chat_mode in (ChatMode.CONDENSE_QUESTION, ChatMode.BEST):
@@ -197,8 +201,20 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
 
     async def ainsert_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: object) -> None:
         """Read nodes in the engine's worker, then take them into the index."""
-        await self.engine.worker.run(lambda: self._read(nodes))
+        await self._aread(nodes)
         await super().ainsert_nodes(nodes, **insert_kwargs)
+
+    async def adelete_nodes(
+        self, node_ids: list[str], delete_from_docstore: bool = False, **delete_kwargs: object
+    ) -> None:
+        """Delete nodes' caches in the engine's worker, then take them out of the index."""
+
+        def drop() -> None:
+            for name in node_ids:
+                self._own.drop(name)  # the base class does so again, and then needs no store
+
+        await self.engine.worker.run(drop)
+        await super().adelete_nodes(node_ids, delete_from_docstore, **delete_kwargs)
 
     def update_ref_doc(self, document: LlamaDocument, **_unused: object) -> None:
         """Replace a document; its old cache stays until the new one is complete."""
@@ -212,9 +228,10 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
 
     async def aupdate_ref_doc(self, document: LlamaDocument, **_unused: object) -> None:
         """Replace a document as `update_ref_doc` does, reading in the engine's worker."""
-        stale = self._nodes_of(document.id_)
+        before = await self.docstore.aget_ref_doc_info(document.id_)
+        stale = set(before.node_ids) if before is not None else set()
         nodes = await arun_transformations([document], self._transformations)
-        await self.engine.worker.run(lambda: self._read(nodes))
+        await self._aread(nodes)
         await self.docstore.adelete_ref_doc(document.id_, raise_error=False)
         await super().ainsert_nodes(nodes)
         await self.docstore.aset_document_hash(document.id_, document.hash)
@@ -222,6 +239,13 @@ class ACREIndex(BaseIndex[ACREIndexStruct]):
 
     def _read(self, nodes: Sequence[BaseNode]) -> None:
         read_nodes(self.engine, nodes, self._show_progress)
+
+    async def _aread(self, nodes: Sequence[BaseNode]) -> None:
+        def read_and_insert() -> None:
+            self._read(nodes)
+            self._insert(nodes)  # the base class does so again, and then needs no store
+
+        await self.engine.worker.run(read_and_insert)
 
     @property
     def _own(self) -> OwnDocuments:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from llama_index.core.ingestion import IngestionPipeline
-from llama_index.core.schema import BaseNode, Document
+from llama_index.core.schema import BaseNode
 
 from acre_llama_index.vector_store import ACREVectorStore
 from acre_llama_index.whole_documents import WholeDocuments
@@ -33,13 +33,35 @@ class ACREIngestionPipeline(IngestionPipeline):
     was emptied, or another model reads now, that would leave documents without a cache.
     """
 
-    def _prepare_inputs(
-        self, documents: Sequence[Document] | None, nodes: Sequence[BaseNode] | None
+    def _handle_duplicates(
+        self, nodes: Sequence[BaseNode], **settings: object
     ) -> Sequence[BaseNode]:
-        """Collect what goes in; whether it was seen before is looked up after this."""
-        inputs: Sequence[BaseNode] = super()._prepare_inputs(documents, nodes)
+        self._forget_lost(nodes)
+        return super()._handle_duplicates(nodes, **settings)
+
+    def _handle_upserts(self, nodes: Sequence[BaseNode], **settings: object) -> Sequence[BaseNode]:
+        self._forget_lost(nodes)
+        return super()._handle_upserts(nodes, **settings)
+
+    async def _ahandle_duplicates(
+        self, nodes: Sequence[BaseNode], store_doc_text: bool = True
+    ) -> Sequence[BaseNode]:
+        await self._aforget_lost(nodes)
+        return await super()._ahandle_duplicates(nodes, store_doc_text)
+
+    async def _ahandle_upserts(
+        self, nodes: Sequence[BaseNode], store_doc_text: bool = True
+    ) -> Sequence[BaseNode]:
+        await self._aforget_lost(nodes)
+        return await super()._ahandle_upserts(nodes, store_doc_text)
+
+    def _forget_lost(self, inputs: Sequence[BaseNode]) -> None:
+        """Make the document store forget what has no cache, before it is asked what it knows."""
         if self.docstore is not None and isinstance(self.vector_store, ACREVectorStore):
             cached = self.vector_store.ref_doc_ids()
             for name in {node.ref_doc_id or node.node_id for node in inputs} - cached:
                 self.docstore.delete_document(name, raise_error=False)
-        return inputs
+
+    async def _aforget_lost(self, inputs: Sequence[BaseNode]) -> None:
+        if isinstance(self.vector_store, ACREVectorStore):
+            await self.vector_store.client.worker.run(lambda: self._forget_lost(inputs))

@@ -59,6 +59,11 @@ class ACRELLM(CustomLLM):
         return "ACRELLM"
 
     @property
+    def engine(self) -> ACREEngine:
+        """What holds the model."""
+        return self._engine
+
+    @property
     def metadata(self) -> LLMMetadata:
         """Sizes of the model."""
         return LLMMetadata(

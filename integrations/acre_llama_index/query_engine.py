@@ -1,6 +1,7 @@
 """`ACREQueryEngine`: questions answered from refilled caches."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.response.schema import RESPONSE_TYPE
@@ -13,7 +14,7 @@ from acre_llama_index.asking import Asking, ask, begin
 from acre_llama_index.retriever import ACRERetriever
 from acre_llama_index.synthesizer import ACRESynthesizer
 from acre_llama_index.telling import querying, retrieving, synthesizing
-from acre_rag import ACREEngine
+from acre_rag import ACREEngine, RefillTokens
 
 
 class ACREQueryEngine(RetrieverQueryEngine):
@@ -31,7 +32,8 @@ class ACREQueryEngine(RetrieverQueryEngine):
             the engine's own documents.
         streaming: Give answers as they are generated.
         documents: Without a retriever: ids to ask; `None` asks all that are stored.
-        refill_tokens: Most raw tokens to refill; `None` leaves it to the engine.
+        refill_tokens: Most raw tokens to refill, or `auto`; `None` takes those of an
+            `ACRERetriever`, else leaves it to the engine.
         max_new_tokens: Longest answer.
         instructions: Replaces the prompt's own.
         node_postprocessors: Change what the retriever found before its documents are asked.
@@ -45,7 +47,7 @@ class ACREQueryEngine(RetrieverQueryEngine):
         streaming: bool = False,
         *,
         documents: Sequence[str] | None = None,
-        refill_tokens: int | None = None,
+        refill_tokens: RefillTokens = None,
         max_new_tokens: int = 64,
         instructions: str | None = None,
         node_postprocessors: list[BaseNodePostprocessor] | None = None,
@@ -53,6 +55,8 @@ class ACREQueryEngine(RetrieverQueryEngine):
     ) -> None:
         if engine is None:
             engine = retriever.engine if isinstance(retriever, ACRERetriever) else ACREEngine()
+        if refill_tokens is None and isinstance(retriever, ACRERetriever):
+            refill_tokens = retriever.refill_tokens
         self._synthesizer = ACRESynthesizer(
             engine,
             streaming,
@@ -73,6 +77,15 @@ class ACREQueryEngine(RetrieverQueryEngine):
             node_postprocessors=node_postprocessors,
             callback_manager=callback_manager,
         )
+
+    @classmethod
+    def from_args(  # type: ignore[override]  # those of the base class are for prompts
+        cls,
+        retriever: BaseRetriever,
+        **settings: Any,  # noqa: ANN401  # the class names and types them
+    ) -> "ACREQueryEngine":
+        """Make one as the framework's own are made, without its `Settings`; see the class."""
+        return cls(retriever=retriever, **settings)
 
     @property
     def engine(self) -> ACREEngine:
@@ -121,6 +134,7 @@ class ACREQueryEngine(RetrieverQueryEngine):
             isinstance(retriever, ACRERetriever)
             and retriever.engine is self.engine
             and retriever.similarity_top_k is None
+            and retriever.refill_tokens == self._synthesizer.settings.refill_tokens
             and not self._node_postprocessors
         ):
             return retriever

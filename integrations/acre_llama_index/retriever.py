@@ -10,7 +10,7 @@ from llama_index.core.vector_stores import MetadataFilters
 from acre_llama_index.asking import retrieve
 from acre_llama_index.candidates import Candidates, stored_candidates
 from acre_llama_index.events import ACRESelectEvent, dispatcher
-from acre_rag import ACREEngine, Retrieval
+from acre_rag import ACREEngine, RefillTokens, Retrieval
 
 _Found = tuple[list[NodeWithScore], Retrieval | None]
 
@@ -23,7 +23,7 @@ class ACRERetriever(BaseRetriever):
         similarity_top_k: Places wanted; `None` gives every run of chosen intervals.
         documents: Ids to look into; `None` looks into all that are stored.
         filters: Conditions on the documents' metadata.
-        refill_tokens: Most raw tokens to choose; `None` leaves it to the engine.
+        refill_tokens: Most raw tokens to choose, or `auto`; `None` leaves it to the engine.
         callback_manager: The framework's older instruments.
     """
 
@@ -34,7 +34,7 @@ class ACRERetriever(BaseRetriever):
         documents: Sequence[str] | None = None,
         filters: MetadataFilters | None = None,
         *,
-        refill_tokens: int | None = None,
+        refill_tokens: RefillTokens = None,
         callback_manager: CallbackManager | None = None,
     ) -> None:
         self.engine = engine if engine is not None else ACREEngine()
@@ -74,7 +74,7 @@ class IndexRetriever(ACRERetriever):
         find_candidates: Callable[[], Candidates],
         similarity_top_k: int | None,
         *,
-        refill_tokens: int | None,
+        refill_tokens: RefillTokens,
         callback_manager: CallbackManager,
     ) -> None:
         super().__init__(

@@ -25,7 +25,7 @@ from acre_llama_index.responses import (
     Answering,
 )
 from acre_llama_index.telling import Generating, synthesizing
-from acre_rag import ACREEngine, AsyncText
+from acre_rag import ACREEngine, AsyncText, RefillTokens
 
 
 class ACRESynthesizer(BaseSynthesizer):
@@ -38,7 +38,7 @@ class ACRESynthesizer(BaseSynthesizer):
     Args:
         engine: Reads and answers; `None` makes one with the default model and store.
         streaming: Give answers as they are generated.
-        refill_tokens: Most raw tokens to refill; `None` leaves it to the engine.
+        refill_tokens: Most raw tokens to refill, or `auto`; `None` leaves it to the engine.
         max_new_tokens: Longest answer.
         instructions: Replaces the prompt's own.
         callback_manager: The framework's older instruments.
@@ -49,7 +49,7 @@ class ACRESynthesizer(BaseSynthesizer):
         engine: ACREEngine | None = None,
         streaming: bool = False,
         *,
-        refill_tokens: int | None = None,
+        refill_tokens: RefillTokens = None,
         max_new_tokens: int = 64,
         instructions: str | None = None,
         callback_manager: CallbackManager | None = None,

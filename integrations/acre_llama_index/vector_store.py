@@ -64,11 +64,10 @@ class ACREVectorStore(BasePydanticVectorStore):
         return await self._engine.worker.run(lambda: self.add(nodes))
 
     def delete(self, ref_doc_id: str, **_unused: object) -> None:
-        """Remove a document's cache, or those of its parts."""
-        if not self._engine.delete(ref_doc_id):
-            self.delete_nodes(
-                [name for name, whole in self._sources().items() if whole == ref_doc_id]
-            )
+        """Remove the caches of a document, whole and in parts."""
+        for name, whole in self._sources().items():
+            if whole == ref_doc_id:
+                self._engine.delete(name)
 
     async def adelete(self, ref_doc_id: str, **_unused: object) -> None:
         """Remove a document's cache in the engine's worker."""
@@ -86,6 +85,15 @@ class ACREVectorStore(BasePydanticVectorStore):
         for name in stored_candidates(self._engine, node_ids, filters).documents or []:
             self._engine.delete(name)
 
+    async def adelete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **_unused: object,
+    ) -> None:
+        """Remove the caches of nodes in the engine's worker."""
+        await self._engine.worker.run(lambda: self.delete_nodes(node_ids, filters))
+
     def ref_doc_ids(self) -> set[str]:
         """Name the documents that have a cache, whole or in parts."""
         return set(self._sources().values())
@@ -101,7 +109,7 @@ class ACREVectorStore(BasePydanticVectorStore):
         nodes, _ = retrieve(
             self._engine,
             query.query_str,
-            stored_candidates(self._engine, query.doc_ids, query.filters),
+            stored_candidates(self._engine, self._asked(query), query.filters),
             refill_tokens=None,
             sources=query.similarity_top_k,
         )
@@ -114,6 +122,18 @@ class ACREVectorStore(BasePydanticVectorStore):
     async def aquery(self, query: VectorStoreQuery, **_unused: object) -> VectorStoreQueryResult:
         """Find the best places in the engine's worker."""
         return await self._engine.worker.run(lambda: self.query(query))
+
+    def _asked(self, query: VectorStoreQuery) -> list[str] | None:
+        """Name the stored documents that a query is confined to; `None` where it is to none."""
+        if query.doc_ids is None and not query.node_ids:
+            return None
+        return [
+            name
+            for name, whole in self._sources().items()
+            if (query.doc_ids is None or whole in query.doc_ids)
+            # A vector index over a store that has the texts names no nodes, and means all.
+            and (not query.node_ids or name in query.node_ids)
+        ]
 
     def _sources(self) -> dict[str, str]:
         """Name what each stored document was cut from, or else itself."""

@@ -49,9 +49,8 @@ def test_a_chat_goes_through_the_cache(index: ACREIndex) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_chats_and_streams_sync_and_async(index: ACREIndex, mode: ChatMode) -> None:
-    chat = index.as_chat_engine(
-        mode, memory=memory(), max_new_tokens=6, refill_tokens=64, similarity_top_k=2
-    )
+    search = {} if mode == ChatMode.SIMPLE else {"refill_tokens": 64, "similarity_top_k": 2}
+    chat = index.as_chat_engine(mode, memory=memory(), max_new_tokens=6, **search)
 
     assert isinstance(chat, MODES[mode])
     assert str(chat.chat(QUESTION))
@@ -67,6 +66,39 @@ def test_every_mode_chats_and_streams_sync_and_async(index: ACREIndex, mode: Cha
 def test_a_mode_that_is_not_there_is_one_clear_error(index: ACREIndex, mode: str) -> None:
     with pytest.raises(ACREError, match=f"chat_mode is '{mode}'.*condense_question"):
         index.as_chat_engine(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "option"),
+    [
+        *[("simple", name) for name in ("similarity_top_k", "filters", "doc_ids", "refill_tokens")],
+        *[(mode, "instructions") for mode in ("simple", "context", "condense_plus_context")],
+        ("simple", "node_postprocessors"),
+        ("condense_question", "system_prompt"),
+        *[(mode, "simlarity_top_k") for mode in MODES],
+    ],
+)
+def test_an_option_that_a_mode_does_not_have_is_one_clear_error(
+    index: ACREIndex, mode: str, option: str
+) -> None:
+    with pytest.raises(ACREError, match=f"chat mode .* is given {option}; expected"):
+        index.as_chat_engine(mode, **{option: None})
+
+
+def test_the_length_of_an_answer_is_the_given_llms_own_where_that_answers(
+    index: ACREIndex,
+) -> None:
+    llm = ScriptedLLM(lines=["In May."])
+
+    with pytest.raises(ACREError, match="'context' is given max_new_tokens"):
+        index.as_chat_engine("context", llm=llm, max_new_tokens=6)
+    assert index.as_chat_engine("best", llm=llm, memory=memory(), max_new_tokens=6)
+
+
+def test_streaming_may_be_asked_of_every_mode(index: ACREIndex) -> None:
+    for mode in MODES:
+        chat = index.as_chat_engine(mode, memory=memory(), streaming=True, max_new_tokens=3)
+        assert len(list(chat.stream_chat(QUESTION).response_gen)) > 1
 
 
 def test_a_conversation_is_condensed_into_the_question_that_is_asked(index: ACREIndex) -> None:

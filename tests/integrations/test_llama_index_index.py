@@ -17,10 +17,11 @@ from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import BaseNode, TransformComponent
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 
-from acre_llama_index import ACREIndex
-from acre_rag import ACREEngine, ACREError
+from acre_llama_index import ACRELLM, ACREIndex, ACRERetriever
+from acre_rag import ACREEngine, ACREError, LocalModel
 from acre_rag import Document as ACREDocument
-from tests.integrations.conftest import FERRY
+from tests.conftest import MakeEngine
+from tests.integrations.conftest import FERRY, TALKER_SETTINGS
 from tests.integrations.llama_index_parts import QUESTION, llama_documents
 
 
@@ -351,6 +352,37 @@ def test_filters_choose_documents_by_metadata(index: ACREIndex) -> None:
     assert str(index.as_query_engine(filters=nothing).query(QUESTION)) == "Empty Response"
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "operator"),
+    [
+        ("titel", "Fähre 🚢", FilterOperator.EQ),
+        ("titel", ["渡し船", "Fähre 🚢"], FilterOperator.IN),
+        ("titel", "ähre 🚢", FilterOperator.TEXT_MATCH),
+        ("主题 🏷", "Паром 👩‍👩‍👧", FilterOperator.EQ),
+        ("مفاتيح", "🇳🇴", FilterOperator.CONTAINS),
+    ],
+)
+def test_filters_know_metadata_in_every_script(
+    empty_engine: ACREEngine, key: str, value: object, operator: FilterOperator
+) -> None:
+    ferry, dryer = llama_documents()
+    ferry.metadata |= {"主题 🏷": "Паром 👩‍👩‍👧", "مفاتيح": ["渡し船", "🇳🇴"]}
+    dryer.metadata |= {"titel": "Fahre 🚢", "主题 🏷": "Паром 👩‍👩‍👦", "مفاتيح": ["🇳🇱"]}
+    index = ACREIndex.from_documents([ferry, dryer], engine=empty_engine)
+    filters = MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=operator)])
+
+    for retriever in (
+        index.as_retriever(filters=filters, refill_tokens=1000),
+        ACRERetriever(empty_engine, filters=filters, refill_tokens=1000),
+    ):
+        found = retriever.retrieve(QUESTION)
+        assert {one.node.ref_doc_id for one in found} == {"ferry"}
+        for one in found:
+            assert one.node.metadata == ferry.metadata
+            place = slice(one.node.start_char_idx, one.node.end_char_idx)
+            assert FERRY.text[place] == one.node.text
+
+
 def test_files_come_in_through_the_frameworks_reader(
     empty_engine: ACREEngine, tmp_path: Path
 ) -> None:
@@ -365,5 +397,16 @@ def test_files_come_in_through_the_frameworks_reader(
 
 
 def test_another_llm_cannot_answer_from_our_caches(index: ACREIndex) -> None:
-    with pytest.raises(ACREError, match="MockLLM"):
+    with pytest.raises(ACREError, match="MockLLM; expected"):
         index.as_query_engine(llm=MockLLM())
+
+
+def test_the_llm_of_another_engine_cannot_answer_from_our_caches(
+    index: ACREIndex, make_engine: MakeEngine, talker: LocalModel
+) -> None:
+    other = ACRELLM(make_engine(model=talker, config=TALKER_SETTINGS))
+
+    with pytest.raises(ACREError, match=r"ACRELLM of another engine; expected .* leave llm out"):
+        index.as_query_engine(llm=other)
+    own = index.as_query_engine(llm=ACRELLM(index.engine), max_new_tokens=2)
+    assert str(own.query(QUESTION))

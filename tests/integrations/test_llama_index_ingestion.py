@@ -221,3 +221,37 @@ def test_a_vector_index_deletes_nodes_and_documents(empty_engine: ACREEngine) ->
 def test_a_query_without_text_is_refused(empty_engine: ACREEngine) -> None:
     with pytest.raises(ACREError, match="query_str"):
         ACREVectorStore(empty_engine).query(VectorStoreQuery(query_embedding=[1.0]))
+
+
+def test_a_query_is_confined_to_documents_whole_or_in_parts_and_to_nodes(
+    empty_engine: ACREEngine,
+) -> None:
+    split(empty_engine, SimpleDocumentStore()).run(documents=[LONG, DRYER])
+    store = ACREVectorStore(empty_engine)
+    store.add([FERRY])
+    parts = sorted(stored(empty_engine) - {"ferry"})
+
+    def asked(**confined: list[str]) -> set[str]:
+        found = store.query(VectorStoreQuery(query_str=QUESTION, similarity_top_k=99, **confined))
+        return {node.ref_doc_id for node in found.nodes}
+
+    assert asked() == asked(node_ids=[]) == {"ferry", "long", "dryer"}
+    assert asked(doc_ids=["long"]) == asked(doc_ids=["long", "nowhere"]) == {"long"}
+    assert asked(doc_ids=["ferry", "dryer"]) == {"ferry", "dryer"}
+    assert asked(node_ids=["ferry"]) == {"ferry"}
+    assert asked(node_ids=parts) == {"long", "dryer"}
+    assert asked(node_ids=[*parts, "ferry"], doc_ids=["ferry", "dryer"]) == {"ferry", "dryer"}
+    assert asked(node_ids=parts, doc_ids=["ferry"]) == set()
+    assert asked(doc_ids=["nowhere"]) == asked(doc_ids=[]) == asked(node_ids=["nowhere"]) == set()
+
+
+def test_a_document_that_was_read_whole_and_in_parts_is_deleted_in_both(
+    empty_engine: ACREEngine,
+) -> None:
+    split(empty_engine, SimpleDocumentStore()).run(documents=[LONG, DRYER])
+    store = ACREVectorStore(empty_engine)
+    store.add([LONG, FERRY])
+
+    store.delete("long")
+
+    assert store.ref_doc_ids() == {"ferry", "dryer"}

@@ -3,16 +3,20 @@
 import ast
 import asyncio
 import gc
+import inspect
 import re
+from functools import reduce
 from pathlib import Path
 
 import pytest
 
+import acre_llama_index
 from acre_rag import ACREError, LocalModel
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "llama-index.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+TABLES = re.findall(r"^\| option of `(.*?)` .*\n\| ---.*\n((?:\|.*\n)+)", PAGE, flags=re.MULTILINE)
 ERROR = re.compile(r"  # ACREError: (.*)")
 
 
@@ -38,6 +42,8 @@ def run(block: str, names: dict[str, object]) -> None:
 
 # The memory that the framework gives a chat leaves a database open behind it.
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
+# Its agents use deprecated parts of its own.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.usefixtures("folder")
 def test_every_block_of_the_page_runs_in_its_order() -> None:
     names: dict[str, object] = {}
@@ -64,3 +70,21 @@ def test_links_within_the_page_lead_somewhere() -> None:
     assert set(re.findall(r"\]\(#(.*?)\)", PAGE)) <= anchors
     for path in re.findall(r"\]\(([^#)]+)\)", PAGE):
         assert (ROOT / "docs" / path).exists(), path
+
+
+def test_every_table_of_options_is_that_of_a_signature() -> None:
+    for name, table in TABLES:
+        documented = {}
+        for row in table.splitlines():
+            _, options, default, *_ = row.split("|")
+            documented |= dict.fromkeys(re.findall(r"`(\w+)`", options), default.strip(" `"))
+        owner = reduce(getattr, name.split("."), acre_llama_index)
+        parameters = inspect.signature(owner).parameters.values()
+        defaults = {one.name: repr(one.default) for one in parameters if one.name != "self"}
+        assert documented == defaults, name
+
+    assert {name.split(".")[0] for name, _ in TABLES} == set(acre_llama_index.__all__) - {
+        "ACREIngestionPipeline",  # the framework's own arguments
+        "ACREResponse",
+        "ACRETransform",
+    }

@@ -13,7 +13,7 @@ from llama_index.core.base.response.schema import (
     StreamingResponse,
 )
 
-from acre_llama_index import ACREResponse
+from acre_llama_index import ACREResponse, ACRERetriever
 from acre_rag import ACREEngine, ACREError, ACREQueryEngine, Document
 from tests.integrations.conftest import DRYER, FERRY, decoding_threads
 
@@ -44,6 +44,35 @@ def test_settings_reach_the_engine(engine: ACREEngine) -> None:
 
     assert str(ours) == theirs.text
     assert ours.metadata["usage"]["refilled_tokens"] == theirs.usage.refilled_tokens
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_what_a_retriever_may_refill_is_refilled(engine: ACREEngine, later: bool) -> None:
+    def refilled(query_engine: ACREQueryEngine) -> int:
+        asked = (
+            asyncio.run(query_engine.aquery(QUESTION)) if later else query_engine.query(QUESTION)
+        )
+        return asked.metadata["usage"]["refilled_tokens"]
+
+    retriever = ACRERetriever(engine, documents=["ferry"], refill_tokens=12)
+
+    assert refilled(ACREQueryEngine(engine, retriever, max_new_tokens=1)) == 12
+    assert refilled(ACREQueryEngine.from_args(retriever, max_new_tokens=1)) == 12
+    wide = ACREQueryEngine(engine, retriever, refill_tokens=40, max_new_tokens=1)
+    assert refilled(wide) == 40
+    assert {found.node.ref_doc_id for found in wide.query(QUESTION).source_nodes} == {"ferry"}
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_refill_may_be_left_to_the_scores(engine: ACREEngine, later: bool) -> None:
+    query_engine = ACREQueryEngine(engine, refill_tokens="auto", max_new_tokens=1)
+
+    ours = asyncio.run(query_engine.aquery(QUESTION)) if later else query_engine.query(QUESTION)
+
+    theirs = engine.ask(QUESTION, refill_tokens="auto", max_new_tokens=1)
+    assert ours.metadata["usage"]["refilled_tokens"] == theirs.usage.refilled_tokens
+    found = ACRERetriever(engine, refill_tokens="auto").retrieve(QUESTION)
+    assert len(found) == len(engine.retrieve(QUESTION, refill_tokens="auto").sources)
 
 
 def test_source_nodes_name_exact_characters_whatever_the_script(engine: ACREEngine) -> None:
