@@ -1,4 +1,6 @@
 from collections.abc import Iterator
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 
 import pytest
 from redis import Redis
@@ -53,6 +55,20 @@ def shared_redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[l
         yield servers
         cluster_client(f"redis://127.0.0.1:{servers[0].port}").close()
         cluster_client.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """Start processes at once: they are forked off one that has loaded what they need.
+
+    What it loads is settled when the first one starts, so it is everything that any of them needs.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["tests.store.test_concurrency", "tests.store.test_faults"])
+    first = context.Process(target=int)
+    first.start()
+    first.join()
+    return context
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """Readers beside writers, deleters and killed processes: the old document, the new one, or none."""
 
-import multiprocessing
 import random
 import threading
 import time
 from collections.abc import Callable
 from itertools import count
+from multiprocessing.context import ForkServerContext
 
 import pytest
 
@@ -115,9 +115,9 @@ def test_no_torn_reads_between_writers_readers_and_a_deleter(place: Place, secon
 
 
 @pytest.mark.parametrize("kills", [12, pytest.param(150, marks=pytest.mark.slow)])
-def test_killed_writers_leave_the_old_document_or_the_new_one(place: Place, kills: int) -> None:
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.store.test_concurrency"])
+def test_killed_writers_leave_the_old_document_or_the_new_one(
+    place: Place, processes: ForkServerContext, kills: int
+) -> None:
     generator = random.Random(0)  # noqa: S311  # no secret depends on it
     store = place.open(lock_seconds=30)
     write(store, numbered(0))

@@ -1,7 +1,7 @@
 """An ingest that fails or dies at any call of its store: the old document, the new one, or none."""
 
-import multiprocessing
 import os
+from multiprocessing.context import ForkServerContext
 
 import pytest
 
@@ -88,11 +88,13 @@ def test_an_ingest_that_fails_at_any_call_leaves_the_old_document_or_the_new_one
 @pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_an_ingest_that_dies_at_any_call_leaves_the_old_document_or_the_new_one(
-    place: Place, engine: ACREEngine, calls: int, when: When, step: int
+    place: Place,
+    engine: ACREEngine,
+    calls: int,
+    processes: ForkServerContext,
+    when: When,
+    step: int,
 ) -> None:
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.store.test_faults"])
-
     for at in range(0, calls, step):
         engine.delete("farm")
         engine.ingest([OLD])
