@@ -17,9 +17,18 @@ from redis.retry import Retry
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Find a port that nobody else is given for the next minute, though nothing listens there.
+
+    The system keeps it back while a connection to it lingers that was closed by its server.
+    """
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        with socket.create_connection(server.getsockname()) as near:
+            server.accept()[0].close()
+            near.recv(1)
+        return int(server.getsockname()[1])
 
 
 def found_binary() -> str:

@@ -1,7 +1,6 @@
 """Several processes share a step: real ones, over gloo on this machine."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from safetensors.torch import load_file
 
 from acre_rag.train.processes import Processes
 from acre_rag.train.record import draw_curves
+from tests.store.servers import free_port
 
 _SCRIPT = """
 import sys
@@ -56,10 +56,7 @@ def _start(out: Path, data: str, environment: dict[str, str]) -> subprocess.Pope
 def test_two_processes_change_parameters_as_one_does_on_both_of_their_batches(
     tmp_path: Path,
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
 
     started = [_start(tmp_path / "one", "pair", {})]
     started += [
