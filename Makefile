@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.setup-done
+# How many processes share the tests; 0 runs them in pytest's own.
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 NOTEBOOKS := first_look pipeline_graph langchain_chains langchain_agent
 
 .DEFAULT_GOAL := help
@@ -23,15 +26,15 @@ notebooks: setup ## run the notebooks in examples/, and keep them as .ipynb with
 	cd examples && ../$(BIN)/jupytext --quiet --to ipynb $(NOTEBOOKS:=.py)
 	cd examples && ../$(BIN)/jupyter-execute --inplace --timeout=900 $(NOTEBOOKS:=.ipynb)
 
-# Idle threads that spin would slow down the busy ones where cores are few; no test may reach a hub.
-test test-all: export OMP_WAIT_POLICY := PASSIVE
+# One thread for each worker: more would wait for one another's cores. No test may reach a hub.
+test test-all: export OMP_NUM_THREADS := 1
 test test-all: export HF_HUB_OFFLINE := 1
 
 test: setup ## run the tests, without the long ones
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: setup ## run all tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: setup ## check style and format
 	$(BIN)/ruff check .
