@@ -106,7 +106,11 @@ def checked_ids(documents: object) -> tuple[str, ...] | None:
     if not named:
         raise ConfigError("documents is empty; expected ids, or None to ask all: name one")
     for name in named:
-        if not isinstance(name, str) or not name:
+        if name == "":
+            raise ConfigError(
+                "found an empty document id; expected one or more characters: name it"
+            )
+        if not isinstance(name, str):
             raise ConfigError(
                 f"documents holds {name!r:.80}, of type {type(name).__name__}; expected ids, "
                 "which are strings: pass document.id"

@@ -40,7 +40,7 @@ def test_a_question_that_makes_no_sense_is_refused(
         ([], "documents is empty; expected ids, or None to ask all"),
         (5, "documents is of type int"),
         ([A], "of type Document; expected ids, which are strings: pass document.id"),
-        (["a", ""], "documents holds '', of type str"),
+        (["a", ""], "found an empty document id"),
     ],
 )
 def test_ids_that_name_nothing_are_refused(documents: object, message: str) -> None:

@@ -7,7 +7,8 @@ from functools import wraps
 from typing import Any, get_type_hints
 
 from acre_rag.cli import options
-from acre_rag.model.location import DEMO_MODEL, check_name
+from acre_rag.cli.failures import MisuseError
+from acre_rag.model.location import DEMO_MODEL, NO_ADAPTER, check_name
 from acre_rag.request import DEFAULT_NEW_TOKENS
 
 
@@ -36,6 +37,7 @@ class ModelOptions:
 
     Raises:
         ModelError: The name can be no model's.
+        MisuseError: The adapter's name is empty.
     """
 
     model: options.Model = None
@@ -48,6 +50,10 @@ class ModelOptions:
     def __post_init__(self) -> None:
         if self.model is not None and self.model != DEMO_MODEL:
             check_name(self.model)  # here, before anything is opened or imported
+        if self.adapter == "":
+            raise MisuseError(
+                f"--adapter is empty; expected a directory, or {NO_ADAPTER!r}: name one"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """`acre ingest`: files and folders into the store."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -80,7 +81,8 @@ def _check_files(paths: Sequence[str]) -> None:
     """
     from acre_rag.text.files import find_documents, read_documents
 
-    folders = [path for path in paths if Path(path).is_dir()]
+    # Not Path.is_dir: it raises where a name is too long, and takes none for this folder.
+    folders = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112
     try:
         find_documents([path for path in paths if path not in folders])
     except DocumentError as error:

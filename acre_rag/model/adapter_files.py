@@ -84,6 +84,10 @@ def load_adapter(directory: Path) -> LandmarkAdapter:
     Raises:
         AdapterError: A file is missing or broken, or of another format.
     """
+    if directory.is_file():
+        raise AdapterError(
+            f"{directory} is a file; expected the directory of a landmark adapter: name that"
+        )
     config_file = directory / "acre_config.json"
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))

@@ -13,9 +13,9 @@ def not_stored(archive: CacheArchive, document_id: str) -> DocumentNotFoundError
     if any(store.load_manifest(space, document_id) is not None for space in elsewhere):
         return DocumentNotFoundError(
             f"document {document_id!r} is not stored for this model and these settings, but "
-            "for others: it was read with another model, adapter or settings, or by another "
-            "version of acre_rag; expected those of now: ingest it again, or ask with what "
-            "read it"
+            "for others: it was read with another model, adapter or settings (acre inspect tells "
+            "which), or by another version of acre_rag; expected those of now: ingest it again, "
+            "or ask with what read it"
         )
     return DocumentNotFoundError(
         f"document {document_id!r} is not stored for this model and these settings; expected "
@@ -44,8 +44,8 @@ def nothing_stored(archive: CacheArchive, model_name: str) -> DocumentNotFoundEr
         return DocumentNotFoundError(
             f"{store.url} holds documents read by {makers} with other "
             f"weights or settings, none for {model_name}; expected caches made with this model, "
-            "adapter and settings: ingest the documents with them, or name the model and adapter "
-            "they were ingested with"
+            "adapter and settings: ingest the documents with them, or name the model, adapter, "
+            "--stored and --window-tokens that they were ingested with"
         )
     return empty_store(store.url)
 

@@ -54,6 +54,8 @@ def find_documents(paths: PathLike | Iterable[PathLike]) -> list[str]:
 
 def _names(given: str) -> Iterator[str]:
     """Name each file that a path stands for."""
+    if not given:
+        raise DocumentError("found an empty path; expected a file or a folder: name one")
     path = Path(given)
     try:
         path.lstat()

@@ -46,6 +46,26 @@ def test_a_missing_path(acre: Acre) -> None:
     assert acre("documents", "--json").stdout == ""
 
 
+def test_a_path_that_can_be_no_file(acre: Acre) -> None:
+    check(acre("ingest", ""), 2, "found an empty path; expected a file or a folder")
+    check(acre("ingest", "a" * 300 + ".txt"), 2, "File name too long")
+
+
+def test_an_adapter_that_is_no_directory(acre: Acre) -> None:
+    check(acre("ingest", "ferry.txt", "--adapter", "ferry.txt"), 1, "ferry.txt is a file; expected")
+    check(acre("ingest", "ferry.txt", "--adapter", ""), 2, "--adapter is empty; expected a dir")
+
+
+def test_an_empty_document_id(acre: Acre) -> None:
+    check(acre("ask", "When?", "--document", ""), 2, "found an empty document id; expected some")
+
+
+def test_a_form_that_documents_were_not_stored_in(acre: Acre) -> None:
+    acre("ingest", "ferry.txt")
+
+    check(acre("ask", "When?", "--stored", "bfloat16"), 1, "--stored and --window-tokens that they")
+
+
 def test_a_file_of_another_kind(acre: Acre, folder: Path) -> None:
     (folder / "image.png").write_bytes(b"png")
 
