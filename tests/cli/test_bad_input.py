@@ -57,7 +57,7 @@ def test_an_adapter_that_is_no_directory(acre: Acre) -> None:
 
 
 def test_an_empty_document_id(acre: Acre) -> None:
-    check(acre("ask", "When?", "--document", ""), 2, "found an empty document id; expected some")
+    check(acre("ask", "When?", "--document", ""), 2, "found an empty document id; expected one")
 
 
 def test_a_form_that_documents_were_not_stored_in(acre: Acre) -> None:
