@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from acre_rag.config import ACREConfig, Prompt, RefillTokens
     from acre_rag.engine import ACREEngine, AnswerStream, AsyncText, Completion
     from acre_rag.errors import ACREError
+    from acre_rag.explanation import Explanation
     from acre_rag.model.local import LocalModel
     from acre_rag.store.location import open_store
     from acre_rag.text.document import Document
@@ -26,6 +27,7 @@ __all__ = [
     "AsyncText",
     "Completion",
     "Document",
+    "Explanation",
     "Ingested",
     "LocalModel",
     "Prompt",
@@ -47,6 +49,7 @@ _HOMES = {
     "AsyncText": "acre_rag.engine",
     "Completion": "acre_rag.engine",
     "Document": "acre_rag.text.document",
+    "Explanation": "acre_rag.explanation",
     "Ingested": "acre_rag.answer",
     "LocalModel": "acre_rag.model.local",
     "Prompt": "acre_rag.config",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from acre_rag.config import Plan
 from acre_rag.refill_map import RefillMap
 from acre_rag.refill_picture import draw
 from acre_rag.text.document import is_passage
@@ -17,7 +18,8 @@ class Source:
         start: First character.
         end: Character after the last.
         text: The characters between.
-        score: Attention that its landmarks got; over everything asked, scores add up to 1.
+        score: Attention that its landmarks got, or its share of the tokens where the whole text was
+            prefilled; over everything asked, scores add up to 1.
     """
 
     document: str
@@ -35,7 +37,8 @@ class Usage:
         document_tokens: Tokens of the documents asked.
         landmarks: Landmarks in the refilled cache.
         refilled_tokens: Raw tokens in the refilled cache.
-        encoded_tokens: Document tokens run through the model for this question; 0 on a hit.
+        encoded_tokens: Document tokens run through the model for this question, be it to refill or
+            to prefill; 0 on a hit.
         recomputed_tokens: Those of them that a damaged or missing value forced.
         bytes_read: Bytes read from the store.
     """
@@ -95,14 +98,16 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A local model's answer from a refilled cache.
+    """A local model's answer, from a refilled cache or from the whole text.
 
     Attributes:
         text: The answer.
-        sources: What was refilled for it, in document order.
+        sources: What was refilled for it, in document order; with the plan `prefill`, the
+            documents as a whole.
         usage: What it cost.
         seconds: How long it took.
         refill_map: What every interval of the documents scored; notebooks draw it.
+        plan: How it came about: `refill`, `recompute` or `prefill`.
     """
 
     text: str
@@ -110,15 +115,21 @@ class Answer:
     usage: Usage
     seconds: Seconds
     refill_map: RefillMap = field(repr=False)
+    plan: Plan = "refill"
 
     def __str__(self) -> str:
         return self.text
 
     def _repr_html_(self) -> str:
         """Show in a notebook what the model looked at."""
-        notes = (
+        seen: tuple[str, ...] = (
             f"{self.usage.document_tokens:,} tokens behind {self.usage.landmarks:,} landmarks",
             f"{self.usage.refilled_tokens:,} refilled",
+        )
+        if self.plan == "prefill":
+            seen = ("the whole text, prefilled",)
+        notes = (
+            *seen,
             f"{self.usage.encoded_tokens:,} read anew",
             f"first token after {self.seconds.first_token:.2f} s",
         )
@@ -128,6 +139,7 @@ class Answer:
         """Turn into plain values, as `acre ask --json` prints them."""
         return {
             "answer": self.text,
+            "plan": self.plan,
             "sources": [asdict(source) for source in self.sources],
             "usage": asdict(self.usage),
             "seconds": asdict(self.seconds),

@@ -7,6 +7,13 @@ from acre_rag.errors import ConfigError
 
 StoredDtype = Literal["bfloat16", "float16", "float32", "int8", "int8-int4"]
 
+Plan = Literal["refill", "recompute", "prefill"]
+"""A way to answer: over L1 and L2 from the store; over those encoded again for the question; or
+over the whole text, as the plain model would."""
+
+Policy = Literal[Plan, "auto"]
+"""Which plan to follow: always the same, or the one that is cheapest here, by `explain`."""
+
 RefillTokens = int | Literal["auto"] | None
 """Most raw tokens to refill: a number, `None` for a share of the documents, or `auto` for as many
 as the question needs, told from its scores."""
@@ -40,7 +47,8 @@ class Prompt:
 class ACREConfig:
     """Settings of an engine.
 
-    `selection` and `on_damage` may change at any time; with any other, caches are made anew.
+    `selection`, `on_damage` and `policy` may change at any time; with any other, caches are made
+    anew.
 
     Attributes:
         interval_tokens: Raw tokens that one landmark stands for.
@@ -53,6 +61,9 @@ class ACREConfig:
         selection: `learned` weights of the adapter (or the calibrated heads of the
             training-free mode), or the `published` rule of ACRE (last layer, all heads).
         on_damage: Encode a damaged or missing value again (`recompute`), or `raise`.
+        policy: The plan that questions follow: `refill` from the store; `recompute`, encoding the
+            documents for each question; `prefill`, the whole text in front of the model; `auto`
+            takes what `explain` predicts to be cheapest.
         prompt: The words around a document and a question.
     """
 
@@ -63,6 +74,7 @@ class ACREConfig:
     context_tokens: int | None = None
     selection: Literal["learned", "published"] = "learned"
     on_damage: Literal["recompute", "raise"] = "recompute"
+    policy: Policy = "refill"
     prompt: Prompt = field(default_factory=Prompt)
 
     def __post_init__(self) -> None:
@@ -82,6 +94,7 @@ class ACREConfig:
             ("stored_dtype", get_args(StoredDtype)),
             ("selection", ("learned", "published")),
             ("on_damage", ("recompute", "raise")),
+            ("policy", get_args(Policy)),
         ):
             if getattr(self, name) not in allowed:
                 raise ConfigError(

@@ -9,6 +9,8 @@ from acre_rag.text.document import Document
 
 DEFAULT_NEW_TOKENS = 64
 DEFAULT_COMPLETION_TOKENS = 256
+USUAL_QUESTION = "What does the text say about the matter at hand?"
+"""Stands for a question that is not known yet: about as long as most are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

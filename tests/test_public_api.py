@@ -7,8 +7,8 @@ import acre_rag
 
 NAMES = [
     "ACREConfig", "ACREEngine", "ACREError", "ACREIndex", "ACREQueryEngine", "Answer",
-    "AnswerStream", "AsyncText", "Completion", "Document", "Ingested", "LocalModel", "Prompt",
-    "RefillTokens", "Retrieval", "Source", "StoredDocument", "open_store",
+    "AnswerStream", "AsyncText", "Completion", "Document", "Explanation", "Ingested", "LocalModel",
+    "Prompt", "RefillTokens", "Retrieval", "Source", "StoredDocument", "open_store",
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import typer
 
 from acre_rag import __version__
 from acre_rag.cli.eval import evaluate
+from acre_rag.cli.explain import explain
 from acre_rag.cli.failures import CommandGroup, say_unexpected
 from acre_rag.cli.gate import convert, verify
 from acre_rag.cli.groups import spread
@@ -24,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (ingest, ask, chat, documents, inspect, delete, verify, convert):
+for command in (ingest, ask, chat, explain, documents, inspect, delete, verify, convert):
     app.command()(spread(command))
 app.command("eval")(evaluate)
 app.add_typer(train, name="train")

@@ -21,6 +21,7 @@ class QuestionOptions:
     max_new_tokens: options.MaxNewTokens = DEFAULT_NEW_TOKENS
     instructions: options.Instructions = None
     selection: options.Selection = options.SelectionRule.learned
+    policy: options.Policy = options.PlanPolicy.refill
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,15 @@ class SelectionRule(str, Enum):
     published = "published"
 
 
+class PlanPolicy(str, Enum):
+    """Ways to answer, and the choice between them."""
+
+    refill = "refill"
+    recompute = "recompute"
+    prefill = "prefill"
+    auto = "auto"
+
+
 def _prepare(ctx: typer.Context, debug: bool) -> bool:  # typer calls it so
     """Let errors show in full where that is wished; else keep other libraries quiet."""
     ctx.meta[DEBUG] = debug
@@ -125,6 +134,15 @@ Selection = Annotated[
     SelectionRule,
     typer.Option(
         help="How places are chosen: by weights that were learned, or by ACRE's published rule.",
+        rich_help_panel="Question",
+    ),
+]
+Policy = Annotated[
+    PlanPolicy,
+    typer.Option(
+        help="How to answer: 'refill' from the store; 'recompute', reading the documents anew; "
+        "'prefill', the whole text in front of the model; 'auto', whatever acre explain finds "
+        "cheapest.",
         rich_help_panel="Question",
     ),
 ]

@@ -46,7 +46,7 @@ def ask(
     _check(settings, question)
     with opened_store(place.store, place.key_file) as opened:
         check_stored(opened, settings.document)
-        with opened_engine(opened, model, settings.selection) as engine:
+        with opened_engine(opened, model, settings.selection, settings.policy) as engine:
             _answer(engine, question, settings, json=output.json)
 
 
@@ -70,7 +70,7 @@ def chat(
     _check(settings)
     with opened_store(place.store, place.key_file) as opened:
         check_stored(opened, settings.document)
-        with opened_engine(opened, model, settings.selection) as engine:
+        with opened_engine(opened, model, settings.selection, settings.policy) as engine:
             for question in _questions():
                 try:
                     _answer(engine, question, settings, json=output.json)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from acre_rag.cli.failures import MisuseError, say
 from acre_rag.cli.groups import ModelOptions
-from acre_rag.cli.options import SelectionRule
+from acre_rag.cli.options import PlanPolicy, SelectionRule
 from acre_rag.config import ACREConfig
 from acre_rag.errors import ConfigError, DocumentNotFoundError, StoreError
 from acre_rag.model.location import NO_ADAPTER
@@ -118,7 +118,10 @@ def check_writable(store: "CacheStore") -> None:
 
 @contextmanager
 def opened_engine(
-    store: "CacheStore", chosen: ModelOptions, selection: SelectionRule = SelectionRule.learned
+    store: "CacheStore",
+    chosen: ModelOptions,
+    selection: SelectionRule = SelectionRule.learned,
+    policy: PlanPolicy = PlanPolicy.refill,
 ) -> Iterator["ACREEngine"]:
     """Load a model over a store; what is cheap to find wrong comes first.
 
@@ -133,7 +136,7 @@ def opened_engine(
 
         named = chosen.adapter not in (None, NO_ADAPTER)
         adapter = load_adapter(Path(chosen.adapter or "")) if named else chosen.adapter
-        config = _config(chosen, selection, getattr(adapter, "interval_tokens", None))
+        config = _config(chosen, selection, policy, getattr(adapter, "interval_tokens", None))
         local = LocalModel.load(
             chosen.model, device=chosen.device, dtype=chosen.dtype and chosen.dtype.value
         )
@@ -148,13 +151,17 @@ def opened_engine(
 
 
 def _config(
-    chosen: ModelOptions, selection: SelectionRule, interval_tokens: int | None
+    chosen: ModelOptions,
+    selection: SelectionRule,
+    policy: PlanPolicy,
+    interval_tokens: int | None,
 ) -> ACREConfig:
     defaults = ACREConfig()
     window = chosen.window_tokens or defaults.window_tokens
     try:
         return ACREConfig(
             selection=selection.value,
+            policy=policy.value,
             stored_dtype=chosen.stored.value if chosen.stored else defaults.stored_dtype,
             interval_tokens=interval_tokens or defaults.interval_tokens,
             window_tokens=window,

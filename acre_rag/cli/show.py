@@ -57,10 +57,13 @@ def show_sources(sources: Sequence[Source]) -> None:
 def show_costs(answer: Answer) -> None:
     """Print in one line what an answer cost."""
     usage, seconds = answer.usage, answer.seconds
+    took = f"{seconds.first_token:.2f} s to the first token, {seconds.total:.2f} s in all"
+    if answer.plan == "prefill":
+        typer.echo(f"{took}; the whole text, {usage.document_tokens:,} tokens, prefilled")
+        return
     recomputed = f", {usage.recomputed_tokens:,} tokens mended" if usage.recomputed_tokens else ""
     typer.echo(
-        f"{seconds.first_token:.2f} s to the first token, {seconds.total:.2f} s in all; "
-        f"{size(usage.bytes_read)} read for {usage.refilled_tokens:,} of "
+        f"{took}; {size(usage.bytes_read)} read for {usage.refilled_tokens:,} of "
         f"{usage.document_tokens:,} tokens{recomputed}"
     )
 

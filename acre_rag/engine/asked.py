@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from acre_rag.answer import Retrieval, Seconds, Source, Usage
 from acre_rag.cache import KVBlock
+from acre_rag.config import Plan
 from acre_rag.engine.recall import Recalled, RecalledDocument
 from acre_rag.engine.sources import find_sources
 from acre_rag.model.prompt import QuestionRows
@@ -40,6 +41,7 @@ class Asked:
         started: When the question came, in seconds of `time.perf_counter`.
         loaded: When the landmarks were there.
         selected: When the intervals were chosen.
+        plan: `refill`, or `recompute` where the documents were encoded again.
     """
 
     recalled: Recalled
@@ -49,6 +51,12 @@ class Asked:
     started: float
     loaded: float
     selected: float
+    plan: Plan = "refill"
+
+    @property
+    def ids(self) -> list[int]:
+        """Token ids that follow the refilled cache."""
+        return self.rows.ids
 
     def chosen(self, document: int) -> list[int]:
         """Chosen intervals of a document, counted within it."""
@@ -98,14 +106,14 @@ class Asked:
             for index in range(len(documents))
             for interval in self.chosen(index)
         )
-        recomputed = self.recalled.ledger.recomputed_tokens
+        ledger = self.recalled.ledger
         return Usage(
             document_tokens=sum(document.layout.tokens for document in documents),
             landmarks=landmarks,
             refilled_tokens=refilled,
-            encoded_tokens=recomputed,
-            recomputed_tokens=recomputed,
-            bytes_read=self.recalled.ledger.archive.bytes_read,
+            encoded_tokens=ledger.encoded_tokens + ledger.recomputed_tokens,
+            recomputed_tokens=ledger.recomputed_tokens,
+            bytes_read=ledger.archive.bytes_read,
         )
 
     def retrieval(self, sources: int | None) -> Retrieval:
@@ -132,12 +140,13 @@ class Refilled:
     """A cache that is ready to be rotated.
 
     Attributes:
-        cache: Prefix, landmarks and refilled tokens, not rotated.
+        cache: Prefix, landmarks and refilled tokens, not rotated; `None` where nothing is refilled
+            and the whole prompt is prefilled.
         landmarks: Landmarks in it.
         fetched: When it was there, in seconds of `time.perf_counter`.
     """
 
-    cache: KVBlock
+    cache: KVBlock | None
     landmarks: int
     fetched: float
 

@@ -9,10 +9,12 @@ from acre_rag.engine.adapter import choose_adapter
 from acre_rag.engine.completion import Completion
 from acre_rag.engine.ingest import Ingestion
 from acre_rag.engine.listing import Listing
+from acre_rag.engine.planning import Planner
 from acre_rag.engine.question import Questioner
 from acre_rag.engine.recall import Recall
 from acre_rag.engine.stream import AnswerStream
 from acre_rag.engine.worker import Worker
+from acre_rag.explanation import Explanation
 from acre_rag.model.landmarks import LandmarkAdapter
 from acre_rag.model.local import LocalModel
 from acre_rag.model.messages import prompt_ids
@@ -20,6 +22,7 @@ from acre_rag.model.reader import DocumentReader
 from acre_rag.request import (
     DEFAULT_COMPLETION_TOKENS,
     DEFAULT_NEW_TOKENS,
+    USUAL_QUESTION,
     Request,
     check_source_count,
     checked_documents,
@@ -76,7 +79,8 @@ class ACREEngine:
         self._listing = Listing(archive)
         self._ingestion = Ingestion(self.reader, archive)
         self._recall = Recall(self.reader, archive, self._ingestion)
-        self._questioner = Questioner(self.reader, self._recall)
+        self._planner = Planner(self.reader, self._recall, archive)
+        self._questioner = Questioner(self.reader, self._recall, archive, self._planner)
         self.worker = Worker()
 
     @property
@@ -204,6 +208,40 @@ class ACREEngine:
         )
         asked, refilled = self._questioner.prepare(request)
         return AnswerStream(self.reader, asked, refilled, max_new_tokens)
+
+    def explain(
+        self,
+        question: str | None = None,
+        documents: Sequence[str] | None = None,
+        refill_tokens: RefillTokens = None,
+        max_new_tokens: int = DEFAULT_NEW_TOKENS,
+        *,
+        measure: bool = False,
+    ) -> Explanation:
+        """Predict what a question would cost, plan by plan; nothing is asked.
+
+        Predictions come from constants of this machine, measured in some seconds the first time,
+        and kept in the user's cache directory for this model, device, store and version.
+
+        Args:
+            question: The user's question; `None` takes one of a usual length.
+            documents: As in `retrieve`.
+            refill_tokens: As in `retrieve`; `auto` is taken for the most that it may choose.
+            max_new_tokens: Longest answer.
+            measure: Measure the constants anew, whatever was kept.
+
+        Raises:
+            ConfigError: The question is empty, or a number is below what it may be.
+            DocumentNotFoundError: A document is not stored, or none is.
+            BudgetError: Question, refill and answer do not fit the context.
+        """
+        request = Request(
+            question=USUAL_QUESTION if question is None else question,
+            documents=checked_ids(documents),
+            refill_tokens=refill_tokens,
+            max_new_tokens=max_new_tokens,
+        )
+        return self._planner.explain(self._questioner.find(request), request, measure=measure)
 
     def complete(
         self,

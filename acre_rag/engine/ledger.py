@@ -20,11 +20,13 @@ class Ledger:
     Attributes:
         archive: Counts the bytes that were read through it.
         recomputed_tokens: Tokens read again because a stored value was damaged or missing.
+        encoded_tokens: Tokens read again because the question's plan says so.
         waited_seconds: How long values were waited for.
     """
 
     archive: CacheArchive
     recomputed_tokens: int = 0
+    encoded_tokens: int = 0
     waited_seconds: float = 0.0
 
     def wait(self, read: Future[StoredBlock]) -> StoredBlock:

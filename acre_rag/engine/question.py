@@ -1,18 +1,23 @@
-"""One question: recall, score, choose, fetch, splice."""
+"""One question: find, plan, recall, score, choose, fetch, splice."""
 
 import time
-from collections.abc import Sequence
 
 import torch
 
 from acre_rag.cache import KVBlock
-from acre_rag.engine.asked import Asked, Refilled, Segment, segments_of
+from acre_rag.config import Plan
+from acre_rag.engine.asked import Asked, Refilled, segments_of
+from acre_rag.engine.planning import Planner
 from acre_rag.engine.recall import Recall, token_intervals
+from acre_rag.engine.scored import landmark_scores
+from acre_rag.engine.whole import WholeText, whole_prompt
+from acre_rag.engine.workload import Found
 from acre_rag.errors import BudgetError, DocumentReplacedError
 from acre_rag.model.prompt import QuestionRows
 from acre_rag.model.reader import DocumentReader
-from acre_rag.refill import choose, mixture_scores, published_scores, splice, weighted_layers
+from acre_rag.refill import choose, splice
 from acre_rag.request import Request
+from acre_rag.store.archive import CacheArchive
 from acre_rag.store.missing import nothing_stored
 
 
@@ -22,26 +27,46 @@ class Questioner:
     Args:
         reader: Model, adapter and settings.
         recall: Gives landmarks, and chosen L2.
+        archive: Where caches are.
+        planner: Tells how to answer.
     """
 
-    def __init__(self, reader: DocumentReader, recall: Recall) -> None:
+    def __init__(
+        self, reader: DocumentReader, recall: Recall, archive: CacheArchive, planner: Planner
+    ) -> None:
         self._reader = reader
         self._recall = recall
+        self._archive = archive
+        self._planner = planner
 
-    def prepare(self, request: Request) -> tuple[Asked, Refilled]:
-        """Choose and refill; once more where a document was replaced meanwhile.
+    def prepare(self, request: Request) -> tuple[Asked | WholeText, Refilled]:
+        """Get all that comes before the answer, by plan; again if a document is replaced.
 
         Raises:
             DocumentNotFoundError: A document is not stored, or none is.
             DocumentReplacedError: Documents are replaced faster than they can be asked.
-            BudgetError: Question, refill and answer do not fit the context.
+            BudgetError: Question, refill and answer do not fit the context, or with the policy
+                `prefill` the whole text does not.
         """
-        asked = self.ask(request)
         try:
-            return asked, self.refill(asked)
+            return self._prepare(request)
         except DocumentReplacedError:
-            asked = self.ask(request)
-            return asked, self.refill(asked)
+            return self._prepare(request)
+
+    def find(self, request: Request) -> Found:
+        """Find the documents, and what they, the question and the answer leave of the context.
+
+        Raises:
+            DocumentNotFoundError: A document is not stored, or none is.
+            BudgetError: Question and answer do not fit the context.
+        """
+        started = time.perf_counter()
+        manifests = tuple(self._recall.find(request.documents))
+        if not manifests:
+            raise nothing_stored(self._archive, self._reader.local.name)
+        rows = self._reader.frame.question_rows(request.question, request.instructions)
+        free = self._free_tokens(rows, request.max_new_tokens or 0)
+        return Found(manifests=manifests, rows=rows, free_tokens=free, started=started)
 
     def ask(self, request: Request) -> Asked:
         """Score the landmarks and choose intervals.
@@ -50,16 +75,30 @@ class Questioner:
             DocumentNotFoundError: A document is not stored, or none is.
             BudgetError: Question, refill and answer do not fit the context.
         """
-        started = time.perf_counter()
         try:
-            recalled = self._recall.recall(request.documents)
+            return self._choose(self.find(request), request)
         except DocumentReplacedError:
-            recalled = self._recall.recall(request.documents)
-        if not recalled.documents:
-            raise nothing_stored(recalled.ledger.archive, self._reader.local.name)
+            return self._choose(self.find(request), request)
+
+    def _prepare(self, request: Request) -> tuple[Asked | WholeText, Refilled]:
+        found = self.find(request)
+        plan = self._planner.plan(found, request)
+        if plan != "prefill":
+            asked = self._choose(found, request, plan)
+            return asked, self.refill(asked)
         loaded = time.perf_counter()
-        rows = self._reader.frame.question_rows(request.question, request.instructions)
-        free = self._free_tokens(rows, request.max_new_tokens or 0)
+        whole = WholeText(
+            manifests=found.manifests,
+            ids=whole_prompt(self._reader.frame, found.manifests, found.rows),
+            started=found.started,
+            loaded=loaded,
+            selected=loaded,
+        )
+        return whole, Refilled(cache=None, landmarks=0, fetched=loaded)
+
+    def _choose(self, found: Found, request: Request, plan: Plan = "refill") -> Asked:
+        recalled = self._recall.load(found.manifests, encode=plan == "recompute")
+        loaded = time.perf_counter()
         segments = segments_of(recalled.documents)
         lengths = [
             len(document.layout.interval_tokens_of(interval))
@@ -67,22 +106,23 @@ class Questioner:
             for interval in range(document.layout.intervals)
         ]
         selection = choose(
-            self._score(segments, rows),
+            landmark_scores(self._reader, segments, found.rows),
             lengths=torch.tensor(lengths),
             segment_intervals=[segment.intervals for segment in segments],
             keep_landmarks=self._reader.has_landmarks,
-            free_tokens=free,
+            free_tokens=found.free_tokens,
             refill_tokens=request.refill_tokens,
             refill_score=self._reader.refill_score,
         )
         return Asked(
             recalled=recalled,
             segments=segments,
-            rows=rows,
+            rows=found.rows,
             selection=selection,
-            started=started,
+            started=found.started,
             loaded=loaded,
             selected=time.perf_counter(),
+            plan=plan,
         )
 
     def refill(self, asked: Asked) -> Refilled:
@@ -147,21 +187,4 @@ class Questioner:
             "room for them: raise it, or leave it out and shorten the question",
             needed=needed,
             available=0,
-        )
-
-    def _score(self, segments: Sequence[Segment], rows: QuestionRows) -> torch.Tensor:
-        landmarks = [segment.landmarks for segment in segments]
-        keys = [block.keys for block in landmarks]
-        shape, weights = self._reader.twin.shape, self._reader.selection
-        if weights is None or self._reader.config.selection == "published":
-            queries = self._reader.queries(rows, landmarks, [shape.layers - 1])
-            return published_scores(queries, keys, shape.scaling)
-        layers = weighted_layers(weights)
-        return mixture_scores(
-            self._reader.queries(rows, landmarks, layers),
-            keys,
-            groups=rows.groups,
-            weights=weights,
-            scaling=shape.scaling,
-            layers=layers,
         )

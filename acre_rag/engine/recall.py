@@ -1,9 +1,9 @@
 """Stored caches back into tensors: L1 at once, L2 only where it was chosen; damage is mended."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
@@ -37,11 +37,14 @@ class RecalledDocument:
         manifest: What it consists of.
         layout: Where its intervals, windows and segments lie.
         l1: Landmarks, not rotated, in the model's dtype and on its device.
+        encoded: Blocks that were encoded again for this question, by name; empty where they are
+            to come from the store.
     """
 
     manifest: Manifest
     layout: Layout
     l1: KVBlock
+    encoded: Mapping[str, StoredBlock] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +82,22 @@ class Recall:
             DocumentNotFoundError: One of them is not stored.
             DamagedCacheError: A manifest is damaged, and with it the text.
         """
+        return self.load(self.find(ids))
+
+    def load(self, manifests: Iterable[Manifest], *, encode: bool = False) -> Recalled:
+        """Load the landmarks of documents that were found.
+
+        Args:
+            manifests: The documents.
+            encode: Encode them again, and keep all blocks in memory, rather than load anything.
+        """
         ledger = Ledger(CacheArchive(self._archive.store, self._archive.space))
-        documents = []
-        for manifest in self._manifests(ids):
-            layout = self._reader.layout(manifest.tokens)
-            landmarks = self._landmarks.find(manifest)
-            if landmarks is None:
-                landmarks = self._load_landmarks(manifest, layout, ledger)
-                self._landmarks.keep(manifest, landmarks)
-            documents.append(RecalledDocument(manifest, layout, landmarks))
-        return Recalled(tuple(documents), ledger)
+        recalled = self._encoded if encode else self._loaded
+        return Recalled(tuple(recalled(manifest, ledger) for manifest in manifests), ledger)
+
+    def remembers(self, manifest: Manifest) -> bool:
+        """Tell whether the landmarks of a document are in memory."""
+        return self._landmarks.find(manifest) is not None
 
     def fetch(
         self, document: RecalledDocument, intervals: Sequence[int], ledger: Ledger
@@ -111,6 +120,10 @@ class Recall:
             return [self._reader.computed(part) for part in parts]
 
         names = {block: f"l2:{block}" for block in chosen}
+        if document.encoded:
+            return KVBlock.concatenate(
+                [part for n, name in names.items() for part in computed(n, document.encoded[name])]
+            )
         found, damaged = self._read(manifest, names, ledger, computed)
         if damaged:
             windows = {plan.window_of(block) for block in damaged}
@@ -126,8 +139,13 @@ class Recall:
         self._landmarks.drop(document_id)
         self._ingestion.known.drop(document_id)
 
-    def _manifests(self, ids: Sequence[str] | None) -> list[Manifest]:
-        """Look documents up; while the store cannot be reached, in what this process knows."""
+    def find(self, ids: Sequence[str] | None) -> list[Manifest]:
+        """Look documents up; while the store cannot be reached, in what this process knows.
+
+        Raises:
+            DocumentNotFoundError: One of them is not stored.
+            DamagedCacheError: A manifest is damaged, and with it the text.
+        """
         known = self._ingestion.known
         try:
             if ids is not None:
@@ -154,6 +172,24 @@ class Recall:
             self._ingestion.known.keep(manifest)
             manifests.append(manifest)
         return manifests
+
+    def _loaded(self, manifest: Manifest, ledger: Ledger) -> RecalledDocument:
+        layout = self._reader.layout(manifest.tokens)
+        landmarks = self._landmarks.find(manifest)
+        if landmarks is None:
+            landmarks = self._load_landmarks(manifest, layout, ledger)
+            self._landmarks.keep(manifest, landmarks)
+        return RecalledDocument(manifest, layout, landmarks)
+
+    def _encoded(self, manifest: Manifest, ledger: Ledger) -> RecalledDocument:
+        layout = self._reader.layout(manifest.tokens)
+        blocks: dict[str, StoredBlock] = {}
+        for window, read in self._ingestion.mend(manifest, range(layout.windows), _nothing):
+            blocks |= self._ingestion.blocks(manifest, window, read)
+        landmarks = self._reader.computed(*(blocks[f"l1:{w}"] for w in range(layout.windows)))
+        self._landmarks.keep(manifest, landmarks)
+        ledger.encoded_tokens += layout.tokens
+        return RecalledDocument(manifest, layout, landmarks, blocks)
 
     def _load_landmarks(self, manifest: Manifest, layout: Layout, ledger: Ledger) -> KVBlock:
         names = {window: f"l1:{window}" for window in range(layout.windows)}
@@ -280,6 +316,10 @@ def _warn(manifest: Manifest, errors: Sequence[StoreError], *, of: int) -> None:
             manifest.document_id,
             first,
         )
+
+
+def _nothing(_window: int) -> None:
+    """Know no window that was read at another time: all are read now."""
 
 
 def token_intervals(document: RecalledDocument, intervals: Sequence[int]) -> torch.Tensor:

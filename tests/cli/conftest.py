@@ -76,7 +76,7 @@ def acre(folder: Path, model_path: Path) -> Acre:
 
     def run(command: str, *arguments: str, stdin: str = "") -> Result:
         line = [command, *arguments]
-        if command in {"ingest", "ask", "chat", "verify"}:
+        if command in {"ingest", "ask", "chat", "explain", "verify"}:
             line = with_model(line, model_path)
         return CliRunner().invoke(app, line, input=stdin)
 
@@ -92,7 +92,7 @@ def start(folder: Path, model_path: Path) -> Start:
     ) -> "subprocess.Popen[str]":
         code = "from acre_rag.cli import main; main()"
         line = [command, *arguments]
-        if command in {"ingest", "ask", "chat", "verify"}:
+        if command in {"ingest", "ask", "chat", "explain", "verify"}:
             line = with_model(line, model_path)
         root = Path(__file__).parents[2]
 

@@ -14,6 +14,7 @@ QUESTION = "When does the ferry leave?"
 
 SCHEMA: dict[str, Any] = {
     "answer": str,
+    "plan": str,
     "sources": [{"document": str, "start": int, "end": int, "score": float, "text": str}],
     "usage": dict.fromkeys(
         (
