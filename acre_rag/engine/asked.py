@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from acre_rag.answer import Retrieval, Seconds, Source, Usage
 from acre_rag.cache import KVBlock
 from acre_rag.config import Plan
-from acre_rag.engine.recall import Recalled, RecalledDocument
+from acre_rag.engine.recalled import Recalled, RecalledDocument
 from acre_rag.engine.sources import find_sources
 from acre_rag.model.prompt import QuestionRows
 from acre_rag.refill import Selection

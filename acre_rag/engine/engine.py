@@ -220,20 +220,17 @@ class ACREEngine:
     ) -> Explanation:
         """Predict what a question would cost, plan by plan; nothing is asked.
 
-        Predictions come from constants of this machine, measured in some seconds the first time,
-        and kept in the user's cache directory for this model, device, store and version.
+        This machine is measured in some seconds the first time, and that is kept.
 
         Args:
             question: The user's question; `None` takes one of a usual length.
             documents: As in `retrieve`.
             refill_tokens: As in `retrieve`; `auto` is taken for the most that it may choose.
             max_new_tokens: Longest answer.
-            measure: Measure the constants anew, whatever was kept.
+            measure: Measure anew, whatever was kept.
 
         Raises:
-            ConfigError: The question is empty, or a number is below what it may be.
-            DocumentNotFoundError: A document is not stored, or none is.
-            BudgetError: Question, refill and answer do not fit the context.
+            ACREError: As in `ask`.
         """
         request = Request(
             question=USUAL_QUESTION if question is None else question,

@@ -8,7 +8,8 @@ from acre_rag.cache import KVBlock
 from acre_rag.config import Plan
 from acre_rag.engine.asked import Asked, Refilled, segments_of
 from acre_rag.engine.planning import Planner
-from acre_rag.engine.recall import Recall, token_intervals
+from acre_rag.engine.recall import Recall
+from acre_rag.engine.recalled import token_intervals
 from acre_rag.engine.scored import landmark_scores
 from acre_rag.engine.whole import WholeText, whole_prompt
 from acre_rag.engine.workload import Found

@@ -1,12 +1,9 @@
 """Stored caches back into tensors: L1 at once, L2 only where it was chosen; damage is mended."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import TypeVar
-
-import torch
 
 from acre_rag.cache import KVBlock, StoredBlock
 from acre_rag.engine.ahead import results_ahead
@@ -14,6 +11,7 @@ from acre_rag.engine.blocks import BlockPlan
 from acre_rag.engine.ingest import Ingestion
 from acre_rag.engine.known import LandmarkCache
 from acre_rag.engine.ledger import Ledger
+from acre_rag.engine.recalled import Recalled, RecalledDocument
 from acre_rag.errors import DamagedCacheError, DocumentReplacedError, StoreError
 from acre_rag.model.prefill import WindowCache
 from acre_rag.model.reader import DocumentReader
@@ -27,37 +25,6 @@ _LOG = logging.getLogger("acre_rag")
 _LANDMARK_CACHE_BYTES = 2**30
 
 Computed = TypeVar("Computed")
-
-
-@dataclass(frozen=True, slots=True)
-class RecalledDocument:
-    """A stored document, its landmarks in memory.
-
-    Attributes:
-        manifest: What it consists of.
-        layout: Where its intervals, windows and segments lie.
-        l1: Landmarks, not rotated, in the model's dtype and on its device.
-        encoded: Blocks that were encoded again for this question, by name; empty where they are
-            to come from the store.
-    """
-
-    manifest: Manifest
-    layout: Layout
-    l1: KVBlock
-    encoded: Mapping[str, StoredBlock] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Recalled:
-    """The documents of one question.
-
-    Attributes:
-        documents: In the order asked.
-        ledger: Costs, counted on.
-    """
-
-    documents: tuple[RecalledDocument, ...]
-    ledger: Ledger
 
 
 class Recall:
@@ -320,9 +287,3 @@ def _warn(manifest: Manifest, errors: Sequence[StoreError], *, of: int) -> None:
 
 def _nothing(_window: int) -> None:
     """Know no window that was read at another time: all are read now."""
-
-
-def token_intervals(document: RecalledDocument, intervals: Sequence[int]) -> torch.Tensor:
-    """Interval of each raw token of some intervals, in order, (tokens,), int64."""
-    lengths = [len(document.layout.interval_tokens_of(interval)) for interval in intervals]
-    return torch.repeat_interleave(torch.tensor(intervals), torch.tensor(lengths))
