@@ -10,6 +10,7 @@ from transformers import DynamicCache, GenerationConfig, StoppingCriteria, Stopp
 from transformers.generation.streamers import TextIteratorStreamer
 
 from acre_rag.cache import KVBlock
+from acre_rag.model.growing_cache import growing_cache
 from acre_rag.model.local import LocalModel
 from acre_rag.model.reading import ReadingTwin
 from acre_rag.model.support import attention_modules
@@ -27,7 +28,7 @@ def rotated_cache(local: LocalModel, twin: ReadingTwin, block: KVBlock) -> Dynam
     ):
         device = next(module.parameters()).device  # a device_map may spread the layers
         layers.append((keys.to(device), values.to(device)))
-    return DynamicCache(ddp_cache_data=layers)
+    return growing_cache(layers)
 
 
 def decode(

@@ -1,0 +1,55 @@
+"""A stock cache whose layers grow without copying what they hold."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+_ROOM = 256  # tokens; what is taken for more than an answer needs is given back with the cache
+
+
+def growing_cache(layers: Sequence[tuple[Tensor, Tensor]]) -> DynamicCache:
+    """Make a stock cache of keys and values, each (batch, kv_heads, tokens, head_dim).
+
+    A stock layer is copied as a whole for every token that is added; these are copied once in
+    256 tokens. What attention sees is the same to the bit.
+    """
+    cache = DynamicCache()
+    cache.layers = [_GrowingLayer(keys, values) for keys, values in layers]
+    return cache
+
+
+class _GrowingLayer(DynamicLayer):
+    """Keeps room behind its tokens; what it shows are views of the part that is taken."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
+        self._shown: Tensor | None = None
+        self._room: tuple[Tensor, Tensor] = keys, values
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_args: object, **_unused: object
+    ) -> tuple[Tensor, Tensor]:
+        """Append tokens, and show all: keys and values."""
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        # Cropping and reordering put other tensors in place of what was shown last.
+        if self.keys is not self._shown or end > self._room[0].shape[-2]:
+            self._room = _roomy(self.keys, end + _ROOM), _roomy(self.values, end + _ROOM)
+        for room, new in zip(self._room, (key_states, value_states), strict=True):
+            room[..., start:end, :] = new
+        self.keys, self.values = (room[..., :end, :] for room in self._room)
+        self._shown = self.keys
+        return self.keys, self.values
+
+
+def _roomy(held: Tensor, tokens: int) -> Tensor:
+    """Copy to the front of a tensor with room for so many tokens."""
+    *outer, length, width = held.shape
+    room = torch.empty(*outer, tokens, width, dtype=held.dtype, device=held.device)
+    room[..., :length, :] = held
+    return room
