@@ -100,7 +100,7 @@ def bench(
     adapter: options.Adapter = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
-    stored: options.Stored = options.StoredForm.int8,
+    stored: options.Stored = None,
     json: Results = None,
     debug: options.Debug = False,
 ) -> None:
@@ -118,10 +118,10 @@ def bench(
     from acre_rag.bench.redis_server import running_redis
     from acre_rag.bench.report import markdown
     from acre_rag.bench.scene import Scene, Sizes
-    from acre_rag.cli.session import NO_ADAPTER
     from acre_rag.errors import ConfigError
     from acre_rag.model.adapter_files import load_adapter
     from acre_rag.model.local import LocalModel
+    from acre_rag.model.location import NO_ADAPTER
 
     try:
         names = chosen(part)
@@ -140,9 +140,10 @@ def bench(
     )
     named = adapter not in (None, NO_ADAPTER)
     loaded = load_adapter(Path(adapter or "")) if named else adapter
+    defaults = ACREConfig()
     config = ACREConfig(
-        interval_tokens=getattr(loaded, "interval_tokens", ACREConfig().interval_tokens),
-        stored_dtype=stored.value,
+        interval_tokens=getattr(loaded, "interval_tokens", defaults.interval_tokens),
+        stored_dtype=stored.value if stored else defaults.stored_dtype,
     )
     local = LocalModel.load(model, device=device, dtype=dtype and dtype.value)
     for name in names:

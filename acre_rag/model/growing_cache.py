@@ -25,7 +25,7 @@ class _GrowingLayer(DynamicLayer):
     """Keeps room behind its tokens; what it shows are views of the part that is taken."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # the framework's own
         self.lazy_initialization(keys, values)
         self.keys, self.values = keys, values
         self._shown: Tensor | None = None
@@ -39,7 +39,10 @@ class _GrowingLayer(DynamicLayer):
         end = start + key_states.shape[-2]
         # Cropping and reordering put other tensors in place of what was shown last.
         if self.keys is not self._shown or end > self._room[0].shape[-2]:
-            self._room = _roomy(self.keys, end + _ROOM), _roomy(self.values, end + _ROOM)
+            keys, values = self.keys, self.values
+            if keys is None or values is None:
+                raise ValueError("the cache was reset; expected its tokens: make a new one")
+            self._room = _roomy(keys, end + _ROOM), _roomy(values, end + _ROOM)
         for room, new in zip(self._room, (key_states, value_states), strict=True):
             room[..., start:end, :] = new
         self.keys, self.values = (room[..., :end, :] for room in self._room)
