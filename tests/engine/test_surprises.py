@@ -25,6 +25,7 @@ from acre_rag.model.reader import DocumentReader
 from acre_rag.store import CacheArchive, DirectoryStore
 from acre_rag.text.document import Document
 from tests.conftest import FindLocal, MakeEngine
+from tests.integrations.conftest import make_talker
 from tests.tiny import tiny_adapter, tiny_local, tiny_settings
 
 TEXT = "The lamp is in the harbour and the key is under the stone. " * 6
@@ -198,7 +199,7 @@ def test_a_tokenizer_that_fails_ends_the_answer_with_its_error(
 def test_dropping_a_stream_in_the_middle_stops_the_model(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = make_engine()
+    engine = make_engine(model=make_talker())  # a word that has ended is what a stream gives
     engine.ingest(Document(id="a", text=TEXT))
     steps = []
     monkeypatch.setattr(Course, "note_token", lambda _: (steps.append(1), time.sleep(0.01)))
