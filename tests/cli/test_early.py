@@ -28,7 +28,7 @@ def test_a_question_without_words(unloaded: Acre, question: str) -> None:
 
 def test_ids_and_instructions_that_cannot_be_meant(unloaded: Acre) -> None:
     for command in (("ask", "When?"), ("chat",)):
-        check(unloaded(*command, "--document", ""), 2, "documents holds ''")
+        check(unloaded(*command, "--document", ""), 2, "found an empty document id")
         check(unloaded(*command, "--instructions", "\ud800"), 2, "instructions")
 
 
