@@ -139,10 +139,10 @@ class Answer:
         """Turn into plain values, as `acre ask --json` prints them."""
         return {
             "answer": self.text,
-            "plan": self.plan,
             "sources": [asdict(source) for source in self.sources],
             "usage": asdict(self.usage),
             "seconds": asdict(self.seconds),
+            "plan": self.plan,
         }
 
 

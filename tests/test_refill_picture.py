@@ -114,6 +114,7 @@ def test_the_json_of_an_answer_knows_no_map(make_engine: MakeEngine) -> None:
         "sources",
         "usage",
         "seconds",
+        "plan",
     ]
     assert "refill_map" not in repr(answer)
 
