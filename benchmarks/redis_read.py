@@ -9,15 +9,11 @@ does meets all of them alike; each ratio is the median over rounds of one round'
 import argparse
 import json
 import platform
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,6 +22,7 @@ import redis
 import torch
 import xxhash
 
+from acre_rag.bench.redis_server import running_redis
 from acre_rag.cache import KVBlock
 from acre_rag.store import CacheArchive, CacheStore, Manifest, open_store
 from acre_rag.store.address import document_digest
@@ -52,7 +49,9 @@ def main() -> None:
     options = parser.parse_args()
     manifest = manifest_of(MODELS[options.model], options.tokens)
     blocks = options.chosen // (INTERVAL * manifest.intervals_per_block)
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as url:
+    with tempfile.TemporaryDirectory() as folder, running_redis(Path(folder)) as url:
+        if url is None:
+            sys.exit("found no redis-server; expected one on this machine: apt-get install it")
         fill(url, manifest)
         fill(f"{folder}/directory", manifest)
         seconds, value_bytes = measure(url, f"{folder}/directory", manifest, blocks, options.rounds)
@@ -191,41 +190,6 @@ def fill(location: str, manifest: Manifest) -> None:
             writer.write_block(name, KVBlock(block, block.clone()))
         writer.publish(manifest)
     store.close()
-
-
-@contextmanager
-def running(folder: Path) -> Iterator[str]:
-    """Start a server that keeps everything in memory; where is it?"""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        sys.exit("found no redis-server; expected one on this machine: apt-get install it")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        binary,
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--dir",
-        str(folder),
-    ]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603  # our own command
-    try:
-        with redis.Redis(port=port) as client:
-            while True:
-                try:
-                    client.ping()
-                    break
-                except redis.ConnectionError:
-                    time.sleep(0.05)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        server.kill()
-        server.wait()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import TypedDict
 
 import torch
+
+from acre_rag.bench.provenance import commit, processor
 
 _LIBRARIES = ("torch", "transformers", "langchain-core")
 
@@ -136,8 +137,8 @@ class Record:
 def machine() -> dict[str, object]:
     """Name the commit, the processor, and the versions that matter."""
     return {
-        "commit": _commit(),
-        "cpu": _processor(),
+        "commit": commit() or "unknown",
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -149,17 +150,3 @@ def now() -> Moment:
     """Tell the time, and how busy the machine is."""
     moment = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return Moment(date=moment, load=round(os.getloadavg()[0], 2))
-
-
-def _commit() -> str:
-    command = ("git", "describe", "--always", "--dirty", "--exclude=*")
-    root = Path(__file__).parent
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
-    return done.stdout.strip() or "unknown"
-
-
-def _processor() -> str:
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text(encoding="utf-8").splitlines() if described.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

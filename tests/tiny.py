@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 
 import torch
@@ -168,6 +169,15 @@ def tiny_model(family: str = "llama", dtype: torch.dtype = torch.float32) -> Pre
 def tiny_local(family: str = "llama", dtype: torch.dtype = torch.float32) -> LocalModel:
     """Make a model of a family with the tiny tokenizer."""
     return LocalModel(model=tiny_model(family, dtype), tokenizer=tiny_tokenizer(), name=family)
+
+
+def save_tiny_llama(path: Path, context_tokens: int) -> PreTrainedConfig:
+    """Write a tiny Llama with a longer context, and its tokenizer, to a directory."""
+    config = FAMILIES["llama"]()
+    config.max_position_embeddings = context_tokens
+    build(config).save_pretrained(path)
+    tiny_tokenizer().save_pretrained(path)
+    return config
 
 
 def tiny_adapter(

@@ -14,12 +14,7 @@ _INSTRUCTIONS = "Tell all that the context says, in many sentences."
 
 def decode(scene: Scene) -> Findings:
     """Measure seconds a token over caches of the same length, and over the whole document's."""
-    found = [_one_length(scene, tokens) for tokens in scene.sizes.tokens]
-    return Findings(
-        comparisons=tuple(one for own in found for one in own.comparisons),
-        facts={name: value for own in found for name, value in own.facts.items()},
-        notes=tuple(note for own in found for note in own.notes),
-    )
+    return Findings.together([_one_length(scene, tokens) for tokens in scene.sizes.tokens])
 
 
 def _one_length(scene: Scene, tokens: int) -> Findings:

@@ -169,6 +169,16 @@ class Findings:
     facts: Mapping[str, float | int | str | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @staticmethod
+    def together(found: Sequence["Findings"]) -> "Findings":
+        """Put the findings of several lengths behind one another; what is said twice, once."""
+        return Findings(
+            comparisons=tuple(one for own in found for one in own.comparisons),
+            curves=tuple(one for own in found for one in own.curves),
+            facts={name: value for own in found for name, value in own.facts.items()},
+            notes=tuple(dict.fromkeys(note for own in found for note in own.notes)),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Turn into what is written."""
         return {

@@ -79,12 +79,7 @@ class Asking:
 
 def first_token(scene: Scene) -> Findings:
     """Measure every length that is asked for."""
-    found = [_one_length(scene, tokens) for tokens in scene.sizes.tokens]
-    return Findings(
-        comparisons=tuple(one for own in found for one in own.comparisons),
-        facts={name: value for own in found for name, value in own.facts.items()},
-        notes=tuple(dict.fromkeys(note for own in found for note in own.notes)),
-    )
+    return Findings.together([_one_length(scene, tokens) for tokens in scene.sizes.tokens])
 
 
 def _one_length(scene: Scene, tokens: int) -> Findings:

@@ -28,10 +28,8 @@ def llama_cpp(scene: Scene) -> Findings:
             notes=("llama.cpp: left out, llama-cpp-python is not installed (pip builds it)",)
         )
     found = [_one_length(scene, library, tokens) for tokens in scene.sizes.tokens]
-    return Findings(
-        comparisons=tuple(one for own in found for one in own.comparisons),
-        facts={"llama-cpp-python": str(library.__version__)},
-        notes=tuple(note for own in found for note in own.notes),
+    return Findings.together(
+        [Findings(facts={"llama-cpp-python": str(library.__version__)}), *found]
     )
 
 

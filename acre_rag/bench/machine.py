@@ -1,12 +1,12 @@
 """What this machine can do: how fast it moves bytes, and how fast it multiplies."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from acre_rag.bench.figures import Findings
+from acre_rag.bench.rounds import timed
 from acre_rag.bench.scene import Scene
 
 _COPIED_BYTES = 2**28
@@ -84,16 +84,5 @@ def weight_bytes(scene: Scene) -> int:
 
 def _best(run: Callable[[], object]) -> float:
     """Seconds of the fastest of a few tries; one before them warms up."""
-    found = []
-    for _ in range(_TRIES + 1):
-        _wait()
-        started = time.perf_counter()
-        run()
-        _wait()
-        found.append(time.perf_counter() - started)
-    return min(found[1:])
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    run()
+    return min(timed(run)[0] for _ in range(_TRIES))

@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from acre_rag.bench.figures import Comparison, Curve, Spread
 from acre_rag.bench.parts import Measured
+from acre_rag.drawing import new_figure
 from acre_rag.errors import ConfigError
+
+if TYPE_CHECKING:  # an extra brings it
+    from matplotlib.axes import Axes
 
 _TITLES = {
     "machine": "What the machine can do",
@@ -105,20 +110,13 @@ def draw(parts: Sequence[Measured], folder: Path) -> list[Path]:
     Raises:
         ConfigError: The library for it is not installed, or a file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(
-            "a picture needs matplotlib; expected the evaluate extra: run "
-            "pip install 'acre-rag[evaluate]', or leave the pictures out"
-        ) from error
     drawn = []
     for part in parts:
         comparisons, curves = part.findings.comparisons, part.findings.curves
         if not comparisons and not curves:
             continue
         height = 1 + 0.45 * len(comparisons) if comparisons else 4
-        figure = Figure(figsize=(8, height), layout="constrained")
+        figure = new_figure(8, height)
         axes = figure.add_subplot()
         (_draw_ratios if comparisons else _draw_curves)(axes, part)
         path = folder / f"{part.part}.png"
@@ -134,29 +132,29 @@ def draw(parts: Sequence[Measured], folder: Path) -> list[Path]:
     return drawn
 
 
-def _draw_ratios(axes: "object", part: Measured) -> None:
+def _draw_ratios(axes: "Axes", part: Measured) -> None:
     found = part.findings.comparisons
     places = range(len(found), 0, -1)
     ratios = [one.ratio for one in found]
     below = [ratio.median - ratio.low for ratio in ratios]
     above = [ratio.high - ratio.median for ratio in ratios]
     names = [f"{one.what}\nagainst {one.against}, {one.tokens:,} tokens" for one in found]
-    bars = axes.barh(places, [r.median for r in ratios], xerr=[below, above], capsize=2)  # type: ignore[attr-defined]
-    axes.bar_label(bars, [f"{r.median:.3g}" for r in ratios], padding=4, fontsize=7)  # type: ignore[attr-defined]
-    axes.axvline(1, color="black", linewidth=0.8)  # type: ignore[attr-defined]
-    axes.set_yticks(list(places), names, fontsize=6)  # type: ignore[attr-defined]
-    axes.set(xlabel="times less of ours", xscale="log", title=_TITLES[part.part])  # type: ignore[attr-defined]
+    bars = axes.barh(places, [r.median for r in ratios], xerr=[below, above], capsize=2)
+    axes.bar_label(bars, [f"{r.median:.3g}" for r in ratios], padding=4, fontsize=7)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_yticks(list(places), names, fontsize=6)
+    axes.set(xlabel="times less of ours", xscale="log", title=_TITLES[part.part])
 
 
-def _draw_curves(axes: "object", part: Measured) -> None:
+def _draw_curves(axes: "Axes", part: Measured) -> None:
     for curve in part.findings.curves:
         label = f"{curve.what}: exponent {curve.exponent:.2f}"
-        axes.plot(curve.sizes, curve.seconds, marker="o", label=label)  # type: ignore[attr-defined]
-    axes.set(  # type: ignore[attr-defined]
+        axes.plot(curve.sizes, curve.seconds, marker="o", label=label)
+    axes.set(
         xlabel=part.findings.curves[0].of,
         ylabel="seconds",
         xscale="log",
         yscale="log",
         title=_TITLES[part.part],
     )
-    axes.legend(fontsize="small")  # type: ignore[attr-defined]
+    axes.legend(fontsize="small")

@@ -9,7 +9,8 @@ import typer
 
 from acre_rag.cli import options
 from acre_rag.cli.failures import MisuseError, say
-from acre_rag.config import ACREConfig
+from acre_rag.cli.groups import ModelOptions
+from acre_rag.cli.session import loaded
 
 _MEASURED, _OUTPUT = "What is measured", "Output"
 
@@ -119,9 +120,6 @@ def bench(
     from acre_rag.bench.report import markdown
     from acre_rag.bench.scene import Scene, Sizes
     from acre_rag.errors import ConfigError
-    from acre_rag.model.adapter_files import load_adapter
-    from acre_rag.model.local import LocalModel
-    from acre_rag.model.location import NO_ADAPTER
 
     try:
         names = chosen(part)
@@ -138,14 +136,10 @@ def bench(
         askers=askers,
         seconds=seconds,
     )
-    named = adapter not in (None, NO_ADAPTER)
-    loaded = load_adapter(Path(adapter or "")) if named else adapter
-    defaults = ACREConfig()
-    config = ACREConfig(
-        interval_tokens=getattr(loaded, "interval_tokens", defaults.interval_tokens),
-        stored_dtype=stored.value if stored else defaults.stored_dtype,
+    chosen_model = ModelOptions(
+        model=model, adapter=adapter, device=device, dtype=dtype, stored=stored
     )
-    local = LocalModel.load(model, device=device, dtype=dtype and dtype.value)
+    local, landmarks, config = loaded(chosen_model)
     for name in names:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="acre-bench-")))
@@ -154,7 +148,7 @@ def bench(
                 server = stack.enter_context(running_redis(folder / "redis"))
             scene = Scene(
                 local=local,
-                adapter=loaded,
+                adapter=landmarks,
                 config=config,
                 sizes=sizes,
                 folder=folder,

@@ -16,6 +16,8 @@ from acre_rag.model.location import NO_ADAPTER
 
 if TYPE_CHECKING:  # they take seconds to load, and `--help` needs none of them
     from acre_rag.engine import ACREEngine
+    from acre_rag.model.landmarks import LandmarkAdapter
+    from acre_rag.model.local import LocalModel
     from acre_rag.store import CacheStore
 
 
@@ -131,15 +133,8 @@ def opened_engine(
     """
     with _collecting_later():
         from acre_rag.engine import ACREEngine
-        from acre_rag.model.adapter_files import load_adapter
-        from acre_rag.model.local import LocalModel
 
-        named = chosen.adapter not in (None, NO_ADAPTER)
-        adapter = load_adapter(Path(chosen.adapter or "")) if named else chosen.adapter
-        config = _config(chosen, selection, policy, getattr(adapter, "interval_tokens", None))
-        local = LocalModel.load(
-            chosen.model, device=chosen.device, dtype=chosen.dtype and chosen.dtype.value
-        )
+        local, adapter, config = loaded(chosen, selection, policy)
         engine = ACREEngine(local, adapter, store, config)
     if chosen.adapter is None and not engine.reader.has_landmarks:
         say(
@@ -148,6 +143,29 @@ def opened_engine(
         )
     with engine:
         yield engine
+
+
+def loaded(
+    chosen: ModelOptions,
+    selection: SelectionRule = SelectionRule.learned,
+    policy: PlanPolicy = PlanPolicy.refill,
+) -> tuple["LocalModel", "LandmarkAdapter | str | None", ACREConfig]:
+    """Load a model and the adapter that was named, and settle how they are used.
+
+    Raises:
+        MisuseError: Options make no sense together.
+        ACREError: Model or adapter cannot be loaded.
+    """
+    from acre_rag.model.adapter_files import load_adapter
+    from acre_rag.model.local import LocalModel
+
+    named = chosen.adapter not in (None, NO_ADAPTER)
+    adapter = load_adapter(Path(chosen.adapter or "")) if named else chosen.adapter
+    config = _config(chosen, selection, policy, getattr(adapter, "interval_tokens", None))
+    local = LocalModel.load(
+        chosen.model, device=chosen.device, dtype=chosen.dtype and chosen.dtype.value
+    )
+    return local, adapter, config
 
 
 def _config(

@@ -15,7 +15,7 @@ from acre_rag.engine.asked import Segment
 from acre_rag.engine.scored import landmark_scores
 from acre_rag.model.decode import decode, rotated_cache
 from acre_rag.model.prompt import QuestionRows
-from acre_rag.model.reader import DocumentReader
+from acre_rag.model.reader import DocumentReader, none_known
 from acre_rag.refill import splice
 from acre_rag.text.tokens import TokenizedText, tokenize
 
@@ -64,7 +64,7 @@ def _sample(reader: DocumentReader) -> _Sample:
     tokens = tokenize(text, reader.frame)
     layout = reader.layout(8 * reader.config.interval_tokens)
     ids = tokens.ids[: layout.tokens]
-    read = [cache for _, cache in reader.read(ids, layout, range(layout.windows), _nothing)]
+    read = [cache for _, cache in reader.read(ids, layout, range(layout.windows), none_known)]
     l1 = KVBlock.concatenate([cache.l1 for cache in read])
     return _Sample(
         text=text, tokens=tokens, l1=l1, l2=KVBlock.concatenate([cache.l2 for cache in read])
@@ -85,7 +85,7 @@ def _encode(reader: DocumentReader, sample: _Sample, tokens: int) -> float:
     layout = reader.layout(tokens)
     ids = sample.tokens.ids[:tokens]
     started = time.perf_counter()
-    for _, read in reader.read(ids, layout, range(layout.windows), _nothing):
+    for _, read in reader.read(ids, layout, range(layout.windows), none_known):
         stored_form(read.l1, plain_form(form))
         stored_form(read.l2, form)
     return time.perf_counter() - started
@@ -175,10 +175,6 @@ def _pass(reader: DocumentReader, run: Callable[[QuestionRows, int], float]) -> 
             terms.append((1.0, float(len(rows.ids)), float(reader.prefix.tokens + size)))
     fixed, per_row, per_remembered = fitted(terms, seconds)
     return Pass(fixed=fixed, per_row=per_row, per_remembered=per_remembered)
-
-
-def _nothing(_window: int) -> None:
-    """Know no window that was read at another time: all are read now."""
 
 
 def _tiled(block: KVBlock, tokens: int) -> KVBlock:

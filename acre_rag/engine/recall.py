@@ -14,7 +14,7 @@ from acre_rag.engine.ledger import Ledger
 from acre_rag.engine.recalled import Recalled, RecalledDocument
 from acre_rag.errors import DamagedCacheError, DocumentReplacedError, StoreError
 from acre_rag.model.prefill import WindowCache
-from acre_rag.model.reader import DocumentReader
+from acre_rag.model.reader import DocumentReader, none_known
 from acre_rag.store.archive import CacheArchive
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.missing import not_stored
@@ -151,7 +151,7 @@ class Recall:
     def _encoded(self, manifest: Manifest, ledger: Ledger) -> RecalledDocument:
         layout = self._reader.layout(manifest.tokens)
         blocks: dict[str, StoredBlock] = {}
-        for window, read in self._ingestion.mend(manifest, range(layout.windows), _nothing):
+        for window, read in self._ingestion.mend(manifest, range(layout.windows), none_known):
             blocks |= self._ingestion.blocks(manifest, window, read)
         landmarks = self._reader.computed(*(blocks[f"l1:{w}"] for w in range(layout.windows)))
         self._landmarks.keep(manifest, landmarks)
@@ -283,7 +283,3 @@ def _warn(manifest: Manifest, errors: Sequence[StoreError], *, of: int) -> None:
             manifest.document_id,
             first,
         )
-
-
-def _nothing(_window: int) -> None:
-    """Know no window that was read at another time: all are read now."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from acre_rag.drawing import new_figure
 from acre_rag.errors import ConfigError
 from acre_rag.evaluate.bootstrap import interval
 from acre_rag.evaluate.prompts import Budget
@@ -138,14 +139,7 @@ def draw(
     Raises:
         ConfigError: The library for it is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(
-            "a picture needs matplotlib; expected the evaluate extra: run "
-            "pip install 'acre-rag[evaluate]', or leave the picture out"
-        ) from error
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = new_figure(7, 4.5)
     axes = figure.add_subplot()
     for name in dict.fromkeys(name for methods in results.values() for name in methods):
         places, values, lows, highs = _curve(results, name, measure)

@@ -7,7 +7,7 @@ from queue import Queue
 import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
-from transformers.generation.streamers import TextIteratorStreamer
+from transformers.generation.streamers import BaseStreamer, TextIteratorStreamer
 
 from acre_rag.cache import KVBlock
 from acre_rag.model.growing_cache import growing_cache
@@ -56,20 +56,11 @@ def decode(
     )
     cancelled = threading.Event()
     failures: Queue[BaseException] = Queue()
-    rows = torch.tensor([ids], device=local.device)
-    length = rows.shape[1] + (cache.get_seq_length() if cache is not None else 0)
 
     def run() -> None:
+        watch = Watch(cancelled, on_token)
         try:
-            with local.lock, torch.inference_mode():
-                local.model.generate(  # type: ignore[operator]  # a mixin's method
-                    rows,
-                    past_key_values=cache,
-                    attention_mask=torch.ones(1, length, dtype=torch.long, device=local.device),
-                    generation_config=greedy_settings(local, max_new_tokens),
-                    stopping_criteria=StoppingCriteriaList([_Watch(cancelled, on_token)]),
-                    streamer=streamer,
-                )
+            generate_greedily(local, ids, cache, max_new_tokens, watch, streamer)
         except BaseException as error:  # noqa: BLE001  # handed to the consumer, which waits
             failures.put(error)
             # `end` would decode what is left, which may be what failed.
@@ -86,6 +77,42 @@ def decode(
     finally:
         cancelled.set()
         thread.join()
+
+
+def generate_greedily(
+    local: LocalModel,
+    ids: list[int],
+    cache: DynamicCache | None,
+    max_new_tokens: int,
+    watch: "Watch",
+    streamer: BaseStreamer | None = None,
+) -> Tensor:
+    """Run the model's own `generate` behind a cache, always taking the likeliest token.
+
+    Args:
+        local: Model and tokenizer.
+        ids: Token ids that follow the cache.
+        cache: Rotated keys and values of everything before `ids`, which grows; `None` where
+            nothing is.
+        max_new_tokens: Most tokens to generate.
+        watch: Looks on after every token.
+        streamer: Given every token as it comes.
+
+    Returns:
+        `ids` and what was generated, (1, tokens), int64.
+    """
+    rows = torch.tensor([ids], device=local.device)
+    length = len(ids) + (cache.get_seq_length() if cache is not None else 0)
+    with local.lock, torch.inference_mode():
+        made: Tensor = local.model.generate(  # type: ignore[operator]  # a mixin's method
+            rows,
+            past_key_values=cache,
+            attention_mask=torch.ones(1, length, dtype=torch.long, device=local.device),
+            generation_config=greedy_settings(local, max_new_tokens),
+            stopping_criteria=StoppingCriteriaList([watch]),
+            streamer=streamer,
+        )
+    return made
 
 
 def greedy_settings(local: LocalModel, max_new_tokens: int) -> GenerationConfig:
@@ -112,7 +139,7 @@ def greedy_settings(local: LocalModel, max_new_tokens: int) -> GenerationConfig:
     )
 
 
-class _Watch(StoppingCriteria):
+class Watch(StoppingCriteria):
     """Looks on after every token: counts it, and stops where that is wished."""
 
     def __init__(self, event: threading.Event, on_token: Callable[[], None]) -> None:
@@ -125,6 +152,7 @@ class _Watch(StoppingCriteria):
         scores: Tensor,  # noqa: ARG002  # the base class passes it
         **_unused: object,
     ) -> Tensor:
+        """Say of each row whether it is to stop."""
         self.on_token()
         return torch.full(
             (len(input_ids),), self.event.is_set(), dtype=torch.bool, device=input_ids.device

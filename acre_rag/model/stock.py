@@ -1,5 +1,6 @@
 """The same model in the ordinary way: plain prefill, stock caches, stock `generate`."""
 
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -9,9 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.generation.streamers import BaseStreamer
 
-from acre_rag.model.decode import greedy_settings
+from acre_rag.model.decode import Watch, generate_greedily
 from acre_rag.model.local import LocalModel
 
 
@@ -52,16 +52,8 @@ def generate_plainly(
         max_new_tokens: Most tokens to generate.
         on_token: Called after every token.
     """
-    rows = torch.tensor([ids], device=local.device)
-    length = len(ids) + (cache.get_seq_length() if cache is not None else 0)
-    with local.lock, torch.inference_mode():
-        made = local.model.generate(  # type: ignore[operator]  # a mixin's method
-            rows,
-            past_key_values=cache,
-            attention_mask=torch.ones(1, length, dtype=torch.long, device=local.device),
-            generation_config=greedy_settings(local, max_new_tokens),
-            streamer=_Ticker(on_token),
-        )
+    watch = Watch(threading.Event(), on_token)
+    made = generate_greedily(local, ids, cache, max_new_tokens, watch)
     new: list[int] = made[0, len(ids) :].tolist()
     return new
 
@@ -99,19 +91,3 @@ def _layers(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
 def gaps(moments: list[float]) -> list[float]:
     """Seconds between one moment and the next."""
     return [after - before for before, after in pairwise(moments)]
-
-
-class _Ticker(BaseStreamer):
-    """Calls back after every token; the prompt comes first, and is left out."""
-
-    def __init__(self, on_token: Callable[[], None]) -> None:
-        self._on_token = on_token
-        self._prompt_seen = False
-
-    def put(self, value: Tensor) -> None:
-        del value
-        if self._prompt_seen:
-            self._on_token()
-        self._prompt_seen = True
-
-    def end(self) -> None: ...

@@ -7,17 +7,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from acre_rag.cli.app import app
-from tests.tiny import FAMILIES, build, tiny_tokenizer
+from tests.tiny import save_tiny_llama
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama with room for a window of the default size."""
     path = tmp_path_factory.mktemp("models") / "tiny"
-    config = FAMILIES["llama"]()
-    config.max_position_embeddings = 2048
-    build(config).save_pretrained(path)
-    tiny_tokenizer().save_pretrained(path)
+    save_tiny_llama(path, 2048)
     return path
 
 

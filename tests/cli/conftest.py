@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from acre_rag.cli.app import app
 from acre_rag.model.adapter_files import AdapterCard, save_adapter
-from tests.tiny import FAMILIES, build, tiny_adapter, tiny_tokenizer
+from tests.tiny import FAMILIES, build, save_tiny_llama, tiny_adapter, tiny_tokenizer
 
 Acre = Callable[..., Result]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -27,10 +27,7 @@ TEXT = "The ferry leaves at nine and the slip is wet. Ask the harbour office for
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama with room for a window of the default size."""
     path = tmp_path_factory.mktemp("models") / "tiny-llama"
-    config = FAMILIES["llama"]()
-    config.max_position_embeddings = 4096
-    build(config).save_pretrained(path)
-    tiny_tokenizer().save_pretrained(path)
+    save_tiny_llama(path, 4096)
     return path
 
 

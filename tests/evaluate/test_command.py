@@ -9,18 +9,14 @@ from typer.testing import CliRunner, Result
 from acre_rag.cli.app import app
 from acre_rag.evaluate.methods import METHODS
 from acre_rag.model.adapter_files import AdapterCard, save_adapter
-from tests.tiny import FAMILIES, build, tiny_adapter, tiny_tokenizer
+from tests.tiny import save_tiny_llama, tiny_adapter
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama with room for a window of the default size, and its adapter beside it."""
     path = tmp_path_factory.mktemp("models") / "tiny"
-    config = FAMILIES["llama"]()
-    config.max_position_embeddings = 2048
-    build(config).save_pretrained(path)
-    tiny_tokenizer().save_pretrained(path)
-    adapter = tiny_adapter(config, interval_tokens=8)
+    adapter = tiny_adapter(save_tiny_llama(path, 2048), interval_tokens=8)
     save_adapter(adapter, path / "adapter", AdapterCard(base_model="tiny", notes={}))
     return path
 
