@@ -87,7 +87,7 @@ def main() -> None:
         local = LocalModel.load(options.model, dtype=options.dtype)
         record = Record.open(options.json, setup(local, options.adapter))
         measure(record, local, options.adapter, options.tokens, options.repeats)
-    sys.stdout.write("\n".join(record.table()) + "\n")
+    sys.stdout.write("\n".join([record.caption(), "", *record.table()]) + "\n")
 
 
 def setup(local: LocalModel, adapter: str | None) -> dict[str, object]:

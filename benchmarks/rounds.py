@@ -114,6 +114,18 @@ class Record:
         whole.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
         whole.replace(self.path)
 
+    def caption(self) -> str:
+        """Say in a line of Markdown what was measured, and where."""
+        told = self.setup
+        days = " and ".join(sorted({one.date[:10] for one in self.rounds}))
+        counts = {self.count(one.tokens) for one in self.rounds}
+        return (
+            f"{told['model']} in {told['dtype']}, caches in {told['stored_dtype']}, "
+            f"{told['threads']} threads on {told['cores']} cores ({told['cpu']}), torch "
+            f"{told['torch']}, {days}, commit {told['commit']}; medians of "
+            f"{' or '.join(map(str, sorted(counts)))} rounds (`{self.path.name}`):"
+        )
+
     def table(self) -> Iterator[str]:
         """Put the medians of each length into a table of Markdown."""
         yield "| document tokens | chain | once (s) | first token (s) | total (s) | answer |"

@@ -61,7 +61,7 @@ def test_an_answer_without_text_has_no_first_token() -> None:
 
 def test_a_file_keeps_rounds_as_they_end_and_is_added_to(tmp_path: Path) -> None:
     path = tmp_path / "rounds.json"
-    setup = {"model": "tiny", **machine()}
+    setup = {"model": "tiny", "dtype": "float32", "stored_dtype": "int8", **machine()}
     record = Record.open(path, setup)
     record.add(a_round(4000, first=1.0, total=2.0))
 
@@ -71,6 +71,8 @@ def test_a_file_keeps_rounds_as_they_end_and_is_added_to(tmp_path: Path) -> None
     assert (again.count(4000), again.count(8000)) == (1, 0)
     assert list(tmp_path.iterdir()) == [path]
     assert {"commit", "cpu", "torch"} <= json.loads(path.read_text())["setup"].keys()
+    assert "tiny in float32, caches in int8" in again.caption()
+    assert again.caption().endswith("medians of 1 rounds (`rounds.json`):")
     assert now()["date"].endswith("+00:00")
     with pytest.raises(SystemExit, match="holds rounds of another model; expected the same"):
         Record.open(path, {**setup, "model": "large"})
