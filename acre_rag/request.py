@@ -1,10 +1,11 @@
 """What a caller asks for, checked before a model is loaded: it costs nothing to say no early."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from acre_rag.config import RefillTokens
-from acre_rag.errors import ConfigError, DocumentError
+from acre_rag.errors import BudgetError, ConfigError, DocumentError
 from acre_rag.text.document import Document
 
 DEFAULT_NEW_TOKENS = 64
@@ -40,6 +41,34 @@ class Request:
         check_refill_tokens(self.refill_tokens)
         if self.max_new_tokens is not None:
             check_new_tokens(self.max_new_tokens)
+
+
+@contextmanager
+def about_question(place: int, count: int) -> Iterator[None]:
+    """Let errors say which of several questions they are about; `place` counts from 0."""
+    try:
+        yield
+    except (ConfigError, BudgetError) as error:
+        error.args = (f"question {place + 1} of {count}: {error}",)
+        raise
+
+
+def checked_questions(questions: object) -> list[str]:
+    """Take several questions, none of them empty; there may be none.
+
+    Raises:
+        ConfigError: They are no collection, or one of them is no question.
+    """
+    if isinstance(questions, str) or not isinstance(questions, Iterable):
+        raise ConfigError(
+            f"questions is of type {type(questions).__name__}; expected several strings: put it "
+            "into a list"
+        )
+    given = list(questions)
+    for place, question in enumerate(given):
+        with about_question(place, len(given)):
+            check_question(question)
+    return given
 
 
 def check_question(question: object) -> None:

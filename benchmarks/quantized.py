@@ -34,10 +34,10 @@ from acre_rag.evaluate.composing import ComposedDocument, Sampling, compose
 from acre_rag.evaluate.dataset import load_dataset
 from acre_rag.evaluate.documents import OpenDocument, ReadDocument, as_stored
 from acre_rag.evaluate.metrics import has_long_answers, scores
-from acre_rag.evaluate.prompts import Prompt, recalls_evidence, remembered
+from acre_rag.evaluate.prompts import Prompt, recalls_evidence
 from acre_rag.evaluate.refilling import Refilling, learned
 from acre_rag.model.adapter_files import load_adapter
-from acre_rag.model.batched import RememberedPrompt, answer_batch
+from acre_rag.model.batched import RememberedPrompt, answer_batch, remembered
 from acre_rag.model.demo import demo_adapter_directory
 from acre_rag.model.local import LocalModel
 from acre_rag.model.reader import DocumentReader

@@ -30,6 +30,23 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Documents whose landmarks are there, for one question or several.
+
+    Attributes:
+        recalled: Documents asked, and the costs so far.
+        segments: All segments of those documents, in order.
+        loaded: When the landmarks were there, in seconds of `time.perf_counter`.
+        plan: `refill`, or `recompute` where the documents were encoded again.
+    """
+
+    recalled: Recalled
+    segments: tuple[Segment, ...]
+    loaded: float
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """A question that has chosen its intervals.
 

@@ -1,10 +1,11 @@
 """`ACREEngine`: read documents once, ask them as often as you like."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 
 from acre_rag.answer import Answer, Retrieval
 from acre_rag.config import ACREConfig, RefillTokens
+from acre_rag.engine.batch import answer_all
 from acre_rag.engine.completion import Completion
 from acre_rag.engine.keeping import DocumentKeeper
 from acre_rag.engine.planning import Planner
@@ -22,6 +23,7 @@ from acre_rag.request import (
     Request,
     check_source_count,
     checked_ids,
+    checked_questions,
 )
 from acre_rag.store.protocol import CacheStore
 
@@ -29,7 +31,7 @@ from acre_rag.store.protocol import CacheStore
 class ACREEngine(DocumentKeeper):
     """Reads documents into a store once, and answers questions from their caches.
 
-    One engine may be used from several threads; the model answers one question at a time.
+    One engine may be used from several threads, which wait for one another: `ask_all` is sooner.
 
     Args:
         model: Hub name or path, or a `LocalModel`; `None` takes the demo model.
@@ -139,6 +141,52 @@ class ACREEngine(DocumentKeeper):
             for _ in stream:
                 pass
         return stream.answer
+
+    def ask_all(
+        self,
+        questions: Iterable[str],
+        documents: Sequence[str] | None = None,
+        refill_tokens: RefillTokens = None,
+        max_new_tokens: int = DEFAULT_NEW_TOKENS,
+        instructions: str | None = None,
+    ) -> list[Answer]:
+        """Answer several questions together: the words of `ask`, sooner than one after another.
+
+        Each question chooses its own intervals. Landmarks are loaded once, and count as read by
+        the first. Of an answer's `seconds`, `load` and `select` are those of all questions,
+        `fetch` is its own, and `first_token` and `total` count from the call, as all wait for the
+        others of their batch. Batches are bounded by their tokens, and with them the memory.
+
+        Args:
+            questions: None of them empty; there may be none.
+            documents: As in `ask`; all questions are asked the same.
+            refill_tokens: As in `ask`, for each question.
+            max_new_tokens: Longest of each answer.
+            instructions: As in `ask`.
+
+        Returns:
+            An answer to each question, in their order.
+
+        Raises:
+            ACREError: As in `ask`, before any question is answered; what is wrong with one
+                question names it.
+            ModelError: One question alone exhausts the device's memory.
+        """
+        asked = checked_questions(questions)
+        ids = checked_ids(documents)
+        requests = [
+            Request(
+                question=question,
+                documents=ids,
+                refill_tokens=refill_tokens,
+                max_new_tokens=max_new_tokens,
+                instructions=instructions,
+            )
+            for question in asked
+        ]
+        if not requests:
+            return []
+        return answer_all(self.reader, self._questioner, requests, max_new_tokens)
 
     def stream(
         self,

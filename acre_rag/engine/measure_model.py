@@ -95,7 +95,7 @@ def _select(reader: DocumentReader, sample: _Sample, rows: QuestionRows, size: i
     """Take the time of a question over landmarks, and of their scores."""
     segment = Segment(0, range(size), _tiled(sample.l1, size))
     started = time.perf_counter()
-    landmark_scores(reader, [segment], rows).cpu()
+    landmark_scores(reader, [segment], [rows])[0].cpu()
     return time.perf_counter() - started
 
 

@@ -1,12 +1,14 @@
 """One question: find, plan, recall, score, choose, fetch, splice."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from acre_rag.cache import KVBlock
 from acre_rag.config import Plan
-from acre_rag.engine.asked import Asked, Refilled, segments_of
+from acre_rag.engine.asked import Asked, Loaded, Refilled, segments_of
 from acre_rag.engine.planning import Planner
 from acre_rag.engine.recall import Recall
 from acre_rag.engine.recalled import token_intervals
@@ -17,8 +19,9 @@ from acre_rag.errors import BudgetError, DocumentReplacedError
 from acre_rag.model.prompt import QuestionRows
 from acre_rag.model.reader import DocumentReader
 from acre_rag.refill import choose, splice
-from acre_rag.request import Request
+from acre_rag.request import Request, about_question
 from acre_rag.store.archive import CacheArchive
+from acre_rag.store.manifest import Manifest
 from acre_rag.store.missing import nothing_stored
 
 
@@ -62,12 +65,7 @@ class Questioner:
             BudgetError: Question and answer do not fit the context.
         """
         started = time.perf_counter()
-        manifests = tuple(self._recall.find(request.documents))
-        if not manifests:
-            raise nothing_stored(self._archive, self._reader.local.name)
-        rows = self._reader.frame.question_rows(request.question, request.instructions)
-        free = self._free_tokens(rows, request.max_new_tokens or 0)
-        return Found(manifests=manifests, rows=rows, free_tokens=free, started=started)
+        return self._found(request, self._manifests(request), started)
 
     def ask(self, request: Request) -> Asked:
         """Score the landmarks and choose intervals.
@@ -81,49 +79,130 @@ class Questioner:
         except DocumentReplacedError:
             return self._choose(self.find(request), request)
 
+    def choose_all(self, requests: Sequence[Request]) -> list[Asked | WholeText]:
+        """Choose for several questions of the same documents, whose landmarks are loaded once.
+
+        What is wrong with a question is found out here, before anything is fetched.
+
+        Raises:
+            DocumentNotFoundError: A document is not stored, or none is.
+            DocumentReplacedError: Documents are replaced faster than they can be asked.
+            BudgetError: A question, its refill and its answer do not fit the context.
+        """
+        try:
+            return self._choose_all(requests)
+        except DocumentReplacedError:
+            return self._choose_all(requests)
+
+    def refill_chosen(
+        self, asked: Asked | WholeText, request: Request
+    ) -> tuple[Asked | WholeText, Refilled]:
+        """Get the cache of a question that has chosen; ask again if a document was replaced.
+
+        Raises:
+            DocumentReplacedError: Documents are replaced faster than they can be asked.
+        """
+        try:
+            return self._refilled(asked)
+        except DocumentReplacedError:
+            return self.prepare(request)
+
     def _prepare(self, request: Request) -> tuple[Asked | WholeText, Refilled]:
         found = self.find(request)
         plan = self._planner.plan(found, request)
-        if plan != "prefill":
-            asked = self._choose(found, request, plan)
-            return asked, self.refill(asked)
+        asked = self._whole(found) if plan == "prefill" else self._choose(found, request, plan)
+        return self._refilled(asked)
+
+    def _refilled(self, asked: Asked | WholeText) -> tuple[Asked | WholeText, Refilled]:
+        if isinstance(asked, WholeText):
+            return asked, Refilled(cache=None, landmarks=0, fetched=asked.loaded)
+        return asked, self.refill(asked)
+
+    def _choose_all(self, requests: Sequence[Request]) -> list[Asked | WholeText]:
+        started = time.perf_counter()
+        manifests = self._manifests(requests[0])
+        found: list[Found] = []
+        plans: list[Plan] = []
+        for place, request in enumerate(requests):
+            with about_question(place, len(requests)):
+                found.append(self._found(request, manifests, started))
+                plans.append(self._planner.plan(found[place], request))
+        chosen: dict[int, Asked | WholeText] = {}
+        for plan in dict.fromkeys(plans):
+            places = [place for place, other in enumerate(plans) if other == plan]
+            if plan == "prefill":
+                chosen |= {place: self._whole(found[place]) for place in places}
+                continue
+            loaded = self._load(manifests, plan)
+            rows = [found[place].rows for place in places]
+            scores = landmark_scores(self._reader, loaded.segments, rows)
+            for place, own in zip(places, scores, strict=True):
+                with about_question(place, len(requests)):
+                    asked = self._select(loaded, found[place], requests[place], own)
+                    self._check_seen(asked)
+                chosen[place] = asked
+                # What they share is counted with the first.
+                loaded = replace(loaded, recalled=self._recall.shared(loaded.recalled))
+        return [chosen[place] for place in range(len(requests))]
+
+    def _manifests(self, request: Request) -> tuple[Manifest, ...]:
+        manifests = tuple(self._recall.find(request.documents))
+        if not manifests:
+            raise nothing_stored(self._archive, self._reader.local.name)
+        return manifests
+
+    def _found(self, request: Request, manifests: tuple[Manifest, ...], started: float) -> Found:
+        rows = self._reader.frame.question_rows(request.question, request.instructions)
+        free = self._free_tokens(rows, request.max_new_tokens or 0)
+        return Found(manifests=manifests, rows=rows, free_tokens=free, started=started)
+
+    def _whole(self, found: Found) -> WholeText:
         loaded = time.perf_counter()
-        whole = WholeText(
+        return WholeText(
             manifests=found.manifests,
             ids=whole_prompt(self._reader.frame, found.manifests, found.rows),
             started=found.started,
             loaded=loaded,
             selected=loaded,
         )
-        return whole, Refilled(cache=None, landmarks=0, fetched=loaded)
 
     def _choose(self, found: Found, request: Request, plan: Plan = "refill") -> Asked:
-        recalled = self._recall.load(found.manifests, encode=plan == "recompute")
+        loaded = self._load(found.manifests, plan)
+        [scores] = landmark_scores(self._reader, loaded.segments, [found.rows])
+        return self._select(loaded, found, request, scores)
+
+    def _load(self, manifests: Sequence[Manifest], plan: Plan) -> Loaded:
+        recalled = self._recall.load(manifests, encode=plan == "recompute")
         loaded = time.perf_counter()
         segments = segments_of(recalled.documents)
+        return Loaded(recalled=recalled, segments=segments, loaded=loaded, plan=plan)
+
+    def _select(
+        self, loaded: Loaded, found: Found, request: Request, scores: torch.Tensor
+    ) -> Asked:
         lengths = [
             len(document.layout.interval_tokens_of(interval))
-            for document in recalled.documents
+            for document in loaded.recalled.documents
             for interval in range(document.layout.intervals)
         ]
         selection = choose(
-            landmark_scores(self._reader, segments, found.rows),
+            scores,
             lengths=torch.tensor(lengths),
-            segment_intervals=[segment.intervals for segment in segments],
+            segment_intervals=[segment.intervals for segment in loaded.segments],
             keep_landmarks=self._reader.has_landmarks,
             free_tokens=found.free_tokens,
             refill_tokens=request.refill_tokens,
             refill_score=self._reader.refill_score,
         )
         return Asked(
-            recalled=recalled,
-            segments=segments,
+            recalled=loaded.recalled,
+            segments=loaded.segments,
             rows=found.rows,
             selection=selection,
             started=found.started,
-            loaded=loaded,
+            loaded=loaded.loaded,
             selected=time.perf_counter(),
-            plan=plan,
+            plan=loaded.plan,
         )
 
     def refill(self, asked: Asked) -> Refilled:

@@ -62,6 +62,11 @@ class Recall:
         recalled = self._encoded if encode else self._loaded
         return Recalled(tuple(recalled(manifest, ledger) for manifest in manifests), ledger)
 
+    def shared(self, recalled: Recalled) -> Recalled:
+        """Give the documents of one question to a further one, whose costs are its own."""
+        ledger = Ledger(CacheArchive(self._archive.store, self._archive.space))
+        return Recalled(recalled.documents, ledger)
+
     def remembers(self, manifest: Manifest) -> bool:
         """Tell whether the landmarks of a document are in memory."""
         return self._landmarks.find(manifest) is not None

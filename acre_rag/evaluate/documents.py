@@ -89,7 +89,7 @@ class ReadDocument:
         found: list[Scores] = []
         for start in range(0, len(self._rows), _QUESTIONS_AT_ONCE):
             rows = self._rows[start : start + _QUESTIONS_AT_ONCE]
-            asked = _queries(self.reader, rows, blocks)
+            asked = self.reader.queries(rows, blocks)
             found.extend(
                 _score(self.reader, queries, blocks, own)
                 for queries, own in zip(asked, rows, strict=True)
@@ -105,32 +105,6 @@ def as_stored(l2: KVBlock, layout: Layout, form: str) -> KVBlock:
     spans = [plan.block_tokens(block) for block in plan.blocks_of(range(layout.intervals))]
     blocks = [stored_form(l2.slice(span.start, span.stop), form) for span in spans]
     return loaded(blocks, dtype=l2.keys.dtype, device=l2.keys.device)
-
-
-def _queries(
-    reader: DocumentReader, rows: Sequence[QuestionRows], blocks: Sequence[KVBlock]
-) -> list[list[Tensor]]:
-    """Run questions over L1 at once: of each, its queries beside each segment, not rotated."""
-    longest = max(len(own.ids) for own in rows)
-    landmarks = sum(block.tokens for block in blocks)
-    if reader.prefix.tokens + landmarks + longest > reader.context_tokens:
-        return [reader.queries(own, list(blocks)) for own in rows]
-    # What pads a question stands behind it, where it sees no one and no one sees it.
-    ids = torch.tensor([own.ids + [0] * (longest - len(own.ids)) for own in rows])
-    memory = KVBlock.concatenate([reader.prefix, *blocks])
-    twin = reader.twin
-    with reader.local.lock, torch.inference_mode():
-        reading = twin.read(
-            twin.embed(ids.to(reader.local.device)),
-            memory=twin.remember(memory.keys[:, None], memory.values[:, None]),
-            keep_queries=True,
-        )
-    if reading.queries is None:
-        raise ValueError("the pass kept no queries; expected keep_queries to be honoured")
-    return [
-        [reading.queries[:, index, :, : len(own.ids)]] * len(blocks)
-        for index, own in enumerate(rows)
-    ]
 
 
 def _score(

@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-import torch
 
-from acre_rag.cache import KVBlock
 from acre_rag.evaluate.dataset import Question, Span
 from acre_rag.evaluate.documents import OpenDocument
 from acre_rag.model.batched import RememberedPrompt
 from acre_rag.model.local import LocalModel
-from acre_rag.model.reading import ReadingTwin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +72,6 @@ def tokens_of(name: str, budget: Budget) -> int:
     if budget == "auto":
         raise ValueError(f"{name} cannot find a budget itself; expected a number: give one")
     return budget
-
-
-def remembered(twin: ReadingTwin, block: KVBlock, ids: list[int]) -> RememberedPrompt:
-    """Rotate a block, not rotated, to positions 0 and up, and put ids behind it."""
-    with torch.inference_mode():
-        memory = twin.remember(block.keys[:, None], block.values[:, None])
-    return RememberedPrompt(keys=memory.keys[:, 0], values=memory.values[:, 0], ids=ids)
 
 
 def joined(spans: Sequence[Span]) -> tuple[Span, ...]:

@@ -9,7 +9,8 @@ from torch import Tensor
 from acre_rag.cache import KVBlock
 from acre_rag.evaluate.dataset import Question, Span
 from acre_rag.evaluate.documents import OpenDocument, ReadDocument, Scores
-from acre_rag.evaluate.prompts import Budget, Prompt, joined, remembered, touching
+from acre_rag.evaluate.prompts import Budget, Prompt, joined, touching
+from acre_rag.model.batched import remembered
 from acre_rag.refill import Selection, choose, splice
 
 Rule = Callable[[Scores, Question, ReadDocument], Tensor | None]

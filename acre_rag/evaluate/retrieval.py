@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from acre_rag.errors import ConfigError
 from acre_rag.evaluate.documents import OpenDocument
-from acre_rag.evaluate.prompts import Budget, Prompt, joined, remembered, tokens_of
+from acre_rag.evaluate.prompts import Budget, Prompt, joined, tokens_of
+from acre_rag.model.batched import remembered
 from acre_rag.model.sentences import SentenceEncoder
 from acre_rag.text.layout import Layout
 from acre_rag.text.tokens import interval_characters

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from acre_rag.errors import ConfigError
-from acre_rag.evaluate.answering import AnswerQueue, default_batch_tokens
 from acre_rag.evaluate.composing import ComposedDocument
 from acre_rag.evaluate.dataset import Question
 from acre_rag.evaluate.documents import OpenDocument
@@ -12,6 +11,7 @@ from acre_rag.evaluate.methods import Readers
 from acre_rag.evaluate.metrics import has_long_answers, scores
 from acre_rag.evaluate.prompts import Budget, Method, Prompt, recalls_evidence
 from acre_rag.evaluate.timing import Timer
+from acre_rag.model.answering import AnswerQueue, BatchAnswer, default_batch_tokens
 from acre_rag.model.local import LocalModel
 
 _TIMED_TOKENS = 256  # where no number is among the budgets
@@ -157,9 +157,9 @@ class _Receiver:
     row: Row
     long: bool
 
-    def __call__(self, answer: str) -> None:
-        self.row.answer = answer
-        self.row.scores = scores(answer, self.row.question, long=self.long)
+    def __call__(self, answer: BatchAnswer) -> None:
+        self.row.answer = answer.text
+        self.row.scores = scores(answer.text, self.row.question, long=self.long)
 
 
 def _row(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from acre_rag.cache import KVBlock
 from acre_rag.model.reading import Memory, ReadingTwin
@@ -17,27 +18,27 @@ _SEGMENTS_AT_ONCE = 8  # bounds the memory of one pass, however many documents a
 
 def question_queries(
     twin: ReadingTwin,
-    ids: Tensor,
+    questions: Sequence[Tensor],
     *,
     prefix: KVBlock,
     segments: Sequence[KVBlock],
     context_tokens: int,
     layers: Sequence[int] | None = None,
-) -> list[Tensor]:
-    """Read a question beside landmarks and keep its queries.
+) -> list[list[Tensor]]:
+    """Read questions beside the same landmarks, each for itself, and keep their queries.
 
     The pass ends with the last layer whose queries are wanted.
 
     Args:
         twin: Reader of the model's weights.
-        ids: Everything that follows the documents, (rows,).
+        questions: For each one, everything that follows the documents, (rows,).
         prefix: Keys and values of the prompt before the documents, not rotated.
         segments: Landmarks of each segment, not rotated.
         context_tokens: Longest sequence the model may see.
         layers: Layers whose queries are wanted, rising; `None` for all.
 
     Returns:
-        For each segment, the question's queries beside it, not rotated,
+        For each question, and each segment, its queries beside it, not rotated,
         (layers wanted, q_heads, rows, head_dim).
     """
     if layers is not None:
@@ -45,15 +46,48 @@ def question_queries(
         twin = twin.first_layers(depth)
         prefix = _first_layers(prefix, depth)
         segments = [_first_layers(segment, depth) for segment in segments]
-    landmarks = sum(segment.tokens for segment in segments)
-    if prefix.tokens + landmarks + len(ids) <= context_tokens:
-        memory = KVBlock.concatenate([prefix, *segments])
-        return [_queries(twin, ids, [memory], layers)[:, 0]] * len(segments)
+    room = context_tokens - prefix.tokens - sum(segment.tokens for segment in segments)
+    fitting = [ids for ids in questions if len(ids) <= room]
+    together = iter(_beside_all(twin, fitting, prefix, segments, layers))
+    return [
+        [next(together)] * len(segments)
+        if len(ids) <= room
+        else _beside_each(twin, ids, prefix, segments, layers)
+        for ids in questions
+    ]
+
+
+def _beside_all(
+    twin: ReadingTwin,
+    questions: Sequence[Tensor],
+    prefix: KVBlock,
+    segments: Sequence[KVBlock],
+    layers: Sequence[int] | None,
+) -> list[Tensor]:
+    """Read questions beside all segments in one pass."""
+    if not questions:
+        return []
+    # Padded behind: rows see nothing after them, so that no question sees the padding.
+    rows = pad_sequence(list(questions), batch_first=True)
+    memory = KVBlock.concatenate([prefix, *segments])
+    queries = _queries(twin, rows, [memory], layers).unbind(1)
+    return [own[:, :, : len(ids)] for own, ids in zip(queries, questions, strict=True)]
+
+
+def _beside_each(
+    twin: ReadingTwin,
+    ids: Tensor,
+    prefix: KVBlock,
+    segments: Sequence[KVBlock],
+    layers: Sequence[int] | None,
+) -> list[Tensor]:
+    """Read one question beside each segment alone, some segments in a pass."""
     found: list[Tensor] = []
     for start in range(0, len(segments), _SEGMENTS_AT_ONCE):
         batch = segments[start : start + _SEGMENTS_AT_ONCE]
         memories = [KVBlock.concatenate([prefix, segment]) for segment in batch]
-        found.extend(_queries(twin, ids, memories, layers).unbind(1))
+        rows = ids.expand(len(memories), -1)
+        found.extend(_queries(twin, rows, memories, layers).unbind(1))
     return found
 
 
@@ -64,9 +98,13 @@ def _first_layers(block: KVBlock, layers: int) -> KVBlock:
 def _queries(
     twin: ReadingTwin, ids: Tensor, memories: Sequence[KVBlock], layers: Sequence[int] | None
 ) -> Tensor:
-    """Read ids beside each memory: queries (layers, memories, q_heads, rows, head_dim)."""
-    rows = twin.embed(ids[None]).expand(len(memories), -1, -1)
-    queries = twin.read(rows, memory=_batch(twin, memories), keep_queries=True).queries
+    """Read ids, (batch, rows), beside one memory each, or all beside one.
+
+    Returns:
+        (layers, batch, q_heads, rows, head_dim).
+    """
+    memory = _batch(twin, memories)
+    queries = twin.read(twin.embed(ids), memory=memory, keep_queries=True).queries
     if queries is None:
         raise ValueError("the pass kept no queries; expected keep_queries to be honoured")
     # A copy of few layers lets go of all others, which many segments could not all keep.

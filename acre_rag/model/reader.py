@@ -125,13 +125,16 @@ class DocumentReader:
             yield step
 
     def queries(
-        self, rows: QuestionRows, segments: list[KVBlock], layers: Sequence[int] | None = None
-    ) -> list[Tensor]:
-        """Run a question over landmarks; see `acre_rag.model.question.question_queries`."""
+        self,
+        questions: Sequence[QuestionRows],
+        segments: list[KVBlock],
+        layers: Sequence[int] | None = None,
+    ) -> list[list[Tensor]]:
+        """Run questions over landmarks; see `acre_rag.model.question.question_queries`."""
         with self.local.lock, torch.inference_mode():
             return question_queries(
                 self.twin,
-                self._tensor(rows.ids),
+                [self._tensor(rows.ids) for rows in questions],
                 prefix=self.prefix,
                 segments=segments,
                 context_tokens=self.context_tokens,

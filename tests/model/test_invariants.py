@@ -162,7 +162,7 @@ def test_a_question_over_all_landmarks_has_the_queries_of_one_masked_forward(
     rows = reader.frame.question_rows("x")
     asked = type(rows)(ids=QUESTION, question=range(1), tail=range(1, len(QUESTION)))
 
-    first, second = reader.queries(asked, [ours.l1(0), ours.l1(1)])
+    [[first, second]] = reader.queries([asked], [ours.l1(0), ours.l1(1)])
 
     assert torch.equal(first, second)
     assert distance(first, _rows(ours.theirs.queries, ours.asking)) < TOLERANCES[dtype]

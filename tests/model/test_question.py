@@ -31,9 +31,11 @@ def test_segments_asked_in_batches_are_as_if_asked_one_by_one(
 ) -> None:
     prefix, segments = _block(5, rng), [_block(size, rng) for size in sizes]
 
-    batched = question_queries(twin, IDS, prefix=prefix, segments=segments, context_tokens=NO_ROOM)
+    [batched] = question_queries(
+        twin, [IDS], prefix=prefix, segments=segments, context_tokens=NO_ROOM
+    )
     alone = [
-        question_queries(twin, IDS, prefix=prefix, segments=[segment], context_tokens=640)[0]
+        question_queries(twin, [IDS], prefix=prefix, segments=[segment], context_tokens=640)[0][0]
         for segment in segments
     ]
 
@@ -50,17 +52,45 @@ def test_landmarks_that_fit_together_are_asked_together(
     both = KVBlock.concatenate([first, second])
 
     room = 5 + 7 + len(IDS)
-    together = question_queries(
-        twin, IDS, prefix=prefix, segments=[first, second], context_tokens=room
+    [together] = question_queries(
+        twin, [IDS], prefix=prefix, segments=[first, second], context_tokens=room
     )
-    as_one = question_queries(twin, IDS, prefix=prefix, segments=[both], context_tokens=room)
-    apart = question_queries(
-        twin, IDS, prefix=prefix, segments=[first, second], context_tokens=room - 1
+    [as_one] = question_queries(twin, [IDS], prefix=prefix, segments=[both], context_tokens=room)
+    [apart] = question_queries(
+        twin, [IDS], prefix=prefix, segments=[first, second], context_tokens=room - 1
     )
 
     assert torch.equal(together[0], as_one[0])
     assert torch.equal(together[1], as_one[0])
     assert not torch.allclose(apart[1], as_one[0], atol=1e-2)
+
+
+@pytest.mark.parametrize("spare", [0, -1, -29], ids=["together", "the longest apart", "apart"])
+@torch.inference_mode()
+def test_questions_asked_together_are_as_if_asked_one_by_one(
+    find_local: FindLocal, family: str, rng: torch.Generator, spare: int
+) -> None:
+    twin = ReadingTwin(find_local(family, torch.float32).model, None)
+    shape = (LAYERS, KV_HEADS, 7, twin.shape.head_dim)
+    prefix, *segments = (
+        KVBlock(torch.randn(shape, generator=rng), torch.randn(shape, generator=rng))
+        for _ in range(3)
+    )
+    asked = [torch.arange(count) + 5 for count in (4, 1, 30, 2)]
+
+    def ask(questions: list[torch.Tensor], room: int) -> list[list[torch.Tensor]]:
+        return question_queries(
+            twin, questions, prefix=prefix, segments=segments, context_tokens=room
+        )
+
+    room = 3 * 7 + 30 + spare
+    together = ask(asked, room)
+    alone = [ask([ids], room)[0] for ids in asked]
+
+    for ours, theirs in zip(together, alone, strict=True):
+        assert len(ours) == len(theirs) == len(segments)
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 @torch.inference_mode()
@@ -77,7 +107,7 @@ def test_memory_of_many_segments_is_bounded(
     monkeypatch.setattr(twin, "read", watch)
     segments = [_block(2, rng) for _ in range(questions._SEGMENTS_AT_ONCE * 2 + 1)]
 
-    question_queries(twin, IDS, prefix=_block(5, rng), segments=segments, context_tokens=NO_ROOM)
+    question_queries(twin, [IDS], prefix=_block(5, rng), segments=segments, context_tokens=NO_ROOM)
 
     assert batches == [questions._SEGMENTS_AT_ONCE] * 2 + [1]
 
@@ -98,8 +128,8 @@ def test_queries_of_some_layers_are_those_of_a_whole_pass_to_the_bit(
 
     def ask(layers: list[int] | None) -> list[torch.Tensor]:
         return question_queries(
-            twin, IDS, prefix=prefix, segments=segments, context_tokens=room, layers=layers
-        )
+            twin, [IDS], prefix=prefix, segments=segments, context_tokens=room, layers=layers
+        )[0]
 
     for few, whole in zip(ask(layers), ask(None), strict=True):
         assert torch.equal(few, whole[layers])
@@ -114,7 +144,12 @@ def test_layers_behind_the_last_one_that_is_wanted_are_not_run(
         layer.register_forward_pre_hook(lambda *_, number=number: run.append(number))
 
     question_queries(
-        twin, IDS, prefix=_block(5, rng), segments=[_block(4, rng)], context_tokens=640, layers=[1]
+        twin,
+        [IDS],
+        prefix=_block(5, rng),
+        segments=[_block(4, rng)],
+        context_tokens=640,
+        layers=[1],
     )
 
     assert run == [0, 1]

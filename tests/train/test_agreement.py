@@ -107,8 +107,8 @@ def test_batched_scores_are_the_scores_of_each_question(scene: Scene, rng: torch
     ours = batch_scores(read.queries, keys, shares, weights, scaling)
 
     for found, rows, segments in zip(ours, scene.rows, scene.l1, strict=True):
-        asked = question_queries(
-            scene.reading, rows, prefix=scene.prefix, segments=segments, context_tokens=CONTEXT
+        [asked] = question_queries(
+            scene.reading, [rows], prefix=scene.prefix, segments=segments, context_tokens=CONTEXT
         )
         theirs = mixture_scores(
             asked, [one.keys for one in segments], groups=groups, weights=weights, scaling=scaling

@@ -1,5 +1,6 @@
 """Prompts of many questions, answered in batches that the device takes."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,23 @@ from acre_rag.model.local import LocalModel
 
 _MOST_PROMPTS = 256
 
-Waiting = tuple[RememberedPrompt, Callable[[str], None]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchAnswer:
+    """What the model said to one prompt of a batch.
+
+    Attributes:
+        text: The answer.
+        first_token: When its batch had its first tokens, in seconds of `time.perf_counter`.
+        ended: When its batch was over.
+    """
+
+    text: str
+    first_token: float
+    ended: float
+
+
+Waiting = tuple[RememberedPrompt, Callable[[BatchAnswer], None]]
 
 
 @dataclass(slots=True)
@@ -29,7 +46,7 @@ class AnswerQueue:
     batch_tokens: int
     _waiting: dict[tuple[int, int], list[Waiting]] = field(default_factory=dict, init=False)
 
-    def add(self, prompt: RememberedPrompt, on_answer: Callable[[str], None]) -> None:
+    def add(self, prompt: RememberedPrompt, on_answer: Callable[[BatchAnswer], None]) -> None:
         """Put a prompt in line; its answer may come now or later.
 
         Raises:
@@ -58,14 +75,21 @@ class AnswerQueue:
         for (_, on_answer), answer in zip(waiting, answers, strict=True):
             on_answer(answer)
 
-    def _answer(self, prompts: Sequence[RememberedPrompt]) -> list[str]:
+    def _answer(self, prompts: Sequence[RememberedPrompt]) -> list[BatchAnswer]:
+        steps: list[float] = []
+
+        def note() -> None:
+            steps.append(time.perf_counter())
+
         try:
-            return answer_batch(self.local, prompts, self.max_new_tokens)
+            texts = answer_batch(self.local, prompts, self.max_new_tokens, note)
+            return [BatchAnswer(text=text, first_token=steps[0], ended=steps[-1]) for text in texts]
         except torch.OutOfMemoryError as error:
             if len(prompts) == 1:
                 raise ModelError(
                     f"a prompt of {prompts[0].tokens} tokens does not fit the device's memory; "
-                    "expected room for one: lower max_document_tokens"
+                    "expected room for one: lower refill_tokens or ask fewer documents; in an "
+                    "evaluation, lower max_document_tokens"
                 ) from error
         # Out of the handler, whose traceback would keep the tensors of the failed try.
         torch.cuda.empty_cache()
