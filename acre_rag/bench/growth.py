@@ -1,8 +1,7 @@
-"""How costs grow: with the length of a document, documents asked, budget, and questions at once."""
+"""How costs grow: with the length of a document, documents asked, and budget."""
 
 import statistics
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from acre_rag.bench.figures import Curve, Findings
 from acre_rag.bench.made_text import made_text
@@ -12,7 +11,7 @@ from acre_rag.bench.scene import Scene, Subject, fits
 from acre_rag.engine import ACREEngine
 from acre_rag.text.document import Document
 
-_BUDGET = 256
+BUDGET = 256
 _SMALL_DOCUMENT = 200
 
 
@@ -27,9 +26,9 @@ def length(scene: Scene) -> Findings:
             subject = Subject.made(engine, tokens)
             seconds["encode"].append(timed(lambda: engine.ingest(subject.document))[0])  # noqa: B023
             seconds["first token"].append(
-                _median(lambda: _ask(engine, [subject.id], _BUDGET), scene.sizes.rounds)  # noqa: B023
+                median(lambda: ask(engine, [subject.id], BUDGET), scene.sizes.rounds)  # noqa: B023
             )
-            answer = engine.ask(next(subject.questions), refill_tokens=_BUDGET, max_new_tokens=1)
+            answer = engine.ask(next(subject.questions), refill_tokens=BUDGET, max_new_tokens=1)
             facts[f"{tokens} tokens: bytes read"] = answer.usage.bytes_read
             if fits(engine, tokens, engine.reader.frame.question_rows(next(subject.questions))):
                 full = FullPrefill(engine=engine, subject=subject)
@@ -43,7 +42,7 @@ def length(scene: Scene) -> Findings:
     }
     return Findings(
         curves=tuple(
-            _curve(name, "tokens of the document", sizes, values, why[name])
+            curve(name, "tokens of the document", sizes, values, why[name])
             for name, values in seconds.items()
             if len(values) > 1
         ),
@@ -61,12 +60,12 @@ def documents(scene: Scene) -> Findings:
             scene.say(f"documents: {count}")
             engine.ingest(_small(engine, number) for number in range(stored, count))
             stored = count
-            found.append(_median(lambda: _ask(engine, None, _BUDGET), scene.sizes.rounds))
+            found.append(median(lambda: ask(engine, None, BUDGET), scene.sizes.rounds))
     why = (
         "each document adds a manifest to read and its landmarks to score; the model's own work "
         "for the question stays"
     )
-    return Findings(curves=(_curve("first token", "documents asked", sizes, found, why),))
+    return Findings(curves=(curve("first token", "documents asked", sizes, found, why),))
 
 
 def budget(scene: Scene) -> Findings:
@@ -78,26 +77,11 @@ def budget(scene: Scene) -> Findings:
         subject = Subject.made(engine, tokens)
         engine.ingest(subject.document)
         found = [
-            _median(lambda n=n: _ask(engine, [subject.id], n), scene.sizes.rounds)  # type: ignore[misc]
+            median(lambda n=n: ask(engine, [subject.id], n), scene.sizes.rounds)  # type: ignore[misc]
             for n in sizes
         ]
     why = "what is refilled is read, decoded, rotated and attended to; all else stays"
-    return Findings(curves=(_curve("first token", "refilled tokens", sizes, found, why),))
-
-
-def at_once(scene: Scene) -> Findings:
-    """Grow the number of questions that are put at the same time."""
-    tokens = min(scene.sizes.tokens)
-    sizes = doubling(1, scene.sizes.askers)
-    with scene.opened(scene.folder / "at-once") as engine:
-        subject = Subject.made(engine, tokens)
-        engine.ingest(subject.document)
-        found = []
-        for askers in sizes:
-            scene.say(f"at once: {askers}")
-            found.append(_median(lambda: _together(engine, subject.id, askers), scene.sizes.rounds))  # noqa: B023
-    why = "a model answers one question at a time: all wait for one another, and none longer"
-    return Findings(curves=(_curve("all first tokens", "questions at once", sizes, found, why),))
+    return Findings(curves=(curve("first token", "refilled tokens", sizes, found, why),))
 
 
 def doubling(first: int, last: int) -> list[int]:
@@ -108,12 +92,8 @@ def doubling(first: int, last: int) -> list[int]:
     return sizes if len(sizes) > 1 else [first, 2 * first]
 
 
-def _together(engine: ACREEngine, document: str, askers: int) -> None:
-    with ThreadPoolExecutor(askers) as pool:
-        list(pool.map(lambda _: _ask(engine, [document], _BUDGET), range(askers)))
-
-
-def _ask(engine: ACREEngine, ids: Sequence[str] | None, refill_tokens: int) -> None:
+def ask(engine: ACREEngine, ids: Sequence[str] | None, refill_tokens: int) -> None:
+    """Ask for one token of an answer; `None` asks all documents."""
     engine.ask("Which valve was closed?", ids, refill_tokens=refill_tokens, max_new_tokens=1)
 
 
@@ -122,13 +102,14 @@ def _small(engine: ACREEngine, number: int) -> Document:
     return Document(id=f"small-{number}", text=text)
 
 
-def _median(run: Callable[[], object], rounds: int) -> float:
+def median(run: Callable[[], object], rounds: int) -> float:
     """Median seconds of some runs; one before them warms up."""
     run()
     return statistics.median(timed(run)[0] for _ in range(rounds))
 
 
-def _curve(what: str, of: str, sizes: Sequence[int], seconds: Sequence[float], why: str) -> Curve:
+def curve(what: str, of: str, sizes: Sequence[int], seconds: Sequence[float], why: str) -> Curve:
+    """Put sizes and their seconds together."""
     return Curve(
         what=what,
         of=of,

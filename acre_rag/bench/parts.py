@@ -7,11 +7,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from acre_rag.bench.at_once import at_once
 from acre_rag.bench.decode import decode
 from acre_rag.bench.encode import encode
 from acre_rag.bench.figures import Findings
 from acre_rag.bench.first_token import first_token
-from acre_rag.bench.growth import at_once, budget, documents, length
+from acre_rag.bench.growth import budget, documents, length
 from acre_rag.bench.llama_cpp import llama_cpp
 from acre_rag.bench.load import load
 from acre_rag.bench.machine import machine

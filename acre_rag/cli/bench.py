@@ -48,10 +48,18 @@ Documents = Annotated[
     int, typer.Option(min=2, help="Most documents of 'documents'.", rich_help_panel=_MEASURED)
 ]
 NewTokens = Annotated[
-    int, typer.Option(min=3, help="Longest answer of 'decode'.", rich_help_panel=_MEASURED)
+    int,
+    typer.Option(
+        min=3, help="Longest answer of 'decode' and 'at-once'.", rich_help_panel=_MEASURED
+    ),
 ]
 Askers = Annotated[
-    int, typer.Option(min=1, help="Threads of 'load' and 'at-once'.", rich_help_panel=_MEASURED)
+    int,
+    typer.Option(
+        min=1,
+        help="Threads of 'load' and 'at-once'; twice as many are the largest batch.",
+        rich_help_panel=_MEASURED,
+    ),
 ]
 LoadSeconds = Annotated[
     float, typer.Option("--seconds", min=0, help="How long 'load' is.", rich_help_panel=_MEASURED)

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from acre_rag.bench import at_once
 from acre_rag.bench.decode import decode
 from acre_rag.bench.encode import encode
 from acre_rag.bench.figures import Findings
 from acre_rag.bench.first_token import first_token
-from acre_rag.bench.growth import at_once, budget, documents, doubling
+from acre_rag.bench.growth import budget, documents, doubling
 from acre_rag.bench.llama_cpp import llama_cpp
 from acre_rag.bench.load import keep_asking, load
 from acre_rag.bench.machine import layer_weights, machine
@@ -81,13 +82,29 @@ def test_decoding_stands_beside_a_stock_cache_of_the_same_length(scene: Scene) -
 
 
 def test_growth_has_a_curve_with_a_reason_for_each_size(scene: Scene) -> None:
-    sizes = {"documents asked": (1, 2), "refilled tokens": (64, 128), "questions at once": (1, 2)}
+    sizes = {"documents asked": (1, 2), "refilled tokens": (64, 128)}
     small = replace(scene, sizes=replace(scene.sizes, tokens=(300,), rounds=1))
-    for part, (name, expected) in zip((documents, budget, at_once), sizes.items(), strict=True):
+    for part, (name, expected) in zip((documents, budget), sizes.items(), strict=True):
         (curve,) = part(small).curves
         assert (curve.of, curve.sizes) == (name, expected)
         assert curve.why
         assert min(curve.seconds) > 0
+
+
+def test_a_batch_stands_beside_one_question_after_another(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(at_once, "_GOAL_QUESTIONS", 4)
+    sizes = replace(scene.sizes, tokens=(300,), rounds=1, askers=2)
+
+    found = at_once.at_once(replace(scene, sizes=sizes))
+
+    threads, batch = found.curves
+    assert (threads.sizes, batch.sizes) == ((1, 2), (1, 2, 4))
+    assert all(curve.why for curve in found.curves)
+    assert [one.against for one in found.comparisons] == ["one after another"] * 3
+    assert [one.goal for one in found.comparisons] == [None, None, 3.0]
+    assert all(min(one.ours + one.theirs) > 0 for one in found.comparisons)
 
 
 def test_askers_are_all_answered_and_errors_are_counted(scene: Scene) -> None:
