@@ -2,6 +2,7 @@
 
 from acre_rag.cache.block import KVBlock
 from acre_rag.cache.quantized import QuantizedBlock, quantize
+from acre_rag.cache.roomy import RoomyBlock
 from acre_rag.cache.stored import StoredBlock
 
-__all__ = ["KVBlock", "QuantizedBlock", "StoredBlock", "quantize"]
+__all__ = ["KVBlock", "QuantizedBlock", "RoomyBlock", "StoredBlock", "quantize"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acre_rag.answer import Retrieval, Seconds, Source, Usage
-from acre_rag.cache import KVBlock
+from acre_rag.cache import KVBlock, RoomyBlock
 from acre_rag.config import Plan
 from acre_rag.engine.recalled import Recalled, RecalledDocument
 from acre_rag.engine.sources import find_sources
@@ -163,7 +163,7 @@ class Refilled:
         fetched: When it was there, in seconds of `time.perf_counter`.
     """
 
-    cache: KVBlock | None
+    cache: RoomyBlock | None
     landmarks: int
     fetched: float
 

@@ -49,7 +49,7 @@ def answer_all(
             fetching=refilled.fetched - begun,
             give=lambda answer, place=place: answers.update({place: answer}),  # type: ignore[misc]
         )
-        queue.add(_prompt(reader, refilled.cache, asked), receiver)
+        queue.add(_prompt(reader, refilled.cache.taken, asked), receiver)
     queue.flush()
     return [answers[place] for place in range(len(requests))]
 

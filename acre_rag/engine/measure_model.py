@@ -13,7 +13,7 @@ from acre_rag.cache.stored import plain_form, stored_bytes, stored_form
 from acre_rag.cost import Curve, ModelSpeeds, Pass, fitted
 from acre_rag.engine.asked import Segment
 from acre_rag.engine.scored import landmark_scores
-from acre_rag.model.decode import decode, rotated_cache
+from acre_rag.model.decode import decode, rotate_into_cache, rotated_cache
 from acre_rag.model.prompt import QuestionRows
 from acre_rag.model.reader import DocumentReader, none_known
 from acre_rag.refill import splice
@@ -103,13 +103,12 @@ def _answer(reader: DocumentReader, sample: _Sample, rows: QuestionRows, size: i
     """Take the time from fetched tokens to the first token of an answer over them."""
     count = max(size // 8, 1)
     refill, owners = _tiled(sample.l2, size), torch.arange(size) * count // size
-    landmarks = _tiled(sample.l1, count)
+    landmarks = [_tiled(sample.l1, count)] if reader.has_landmarks else []
+    kept = torch.arange(count if landmarks else 0)
     started = time.perf_counter()
-    if reader.has_landmarks:
-        refill = splice(landmarks, torch.arange(count), refill, owners)
     with reader.local.lock, torch.inference_mode():
-        block = KVBlock.concatenate([reader.prefix, refill])
-        cache = rotated_cache(reader.local, reader.twin, block)
+        spliced = splice(reader.prefix, landmarks, kept, [refill], owners)
+        cache = rotate_into_cache(reader.local, reader.twin, spliced)
     return _first_token(reader, cache, rows.ids) - started
 
 

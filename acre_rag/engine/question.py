@@ -212,25 +212,28 @@ class Questioner:
             BudgetError: The model would see nothing of the documents.
         """
         self._check_seen(asked)
-        parts, owners = [], []
+        none = torch.empty(0, dtype=torch.int64)
+        parts: list[KVBlock] = []
+        owners = [none]
         for index, document in enumerate(asked.recalled.documents):
             intervals = asked.chosen(index)
             if intervals:
-                parts.append(self._recall.fetch(document, intervals, asked.recalled.ledger))
+                parts += self._recall.fetch(document, intervals, asked.recalled.ledger)
                 owners.append(token_intervals(document, intervals) + asked.offset(index))
-        refill = KVBlock.concatenate(parts) if parts else None
-        order = torch.cat(owners) if owners else torch.empty(0, dtype=torch.int64)
         fetched = time.perf_counter()
-        if not self._reader.has_landmarks:
-            # Pooled keys only chose; what they average is no token that the model has seen.
-            blocks = [self._reader.prefix] + ([refill] if refill is not None else [])
-            return Refilled(cache=KVBlock.concatenate(blocks), landmarks=0, fetched=fetched)
-        kept = [asked.segments[segment] for segment in asked.selection.segments]
-        landmarks = KVBlock.concatenate([segment.landmarks for segment in kept])
-        places = torch.cat([torch.arange(s.intervals.start, s.intervals.stop) for s in kept])
-        spliced = splice(landmarks, places, refill, order)
-        cache = KVBlock.concatenate([self._reader.prefix, spliced])
-        return Refilled(cache=cache, landmarks=landmarks.tokens, fetched=fetched)
+        # Pooled keys only choose; what they average is no token that the model has seen.
+        segments = asked.selection.segments if self._reader.has_landmarks else ()
+        kept = [asked.segments[segment] for segment in segments]
+        places = [torch.arange(s.intervals.start, s.intervals.stop) for s in kept]
+        cache = splice(
+            self._reader.prefix,
+            [segment.landmarks for segment in kept],
+            torch.cat([none, *places]),
+            parts,
+            torch.cat(owners),
+        )
+        landmarks = sum(segment.landmarks.tokens for segment in kept)
+        return Refilled(cache=cache, landmarks=landmarks, fetched=fetched)
 
     def _free_tokens(self, rows: QuestionRows, max_new_tokens: int) -> int:
         """Count what prefix, question and answer leave of the context: one token or more."""

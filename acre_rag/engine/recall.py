@@ -73,11 +73,11 @@ class Recall:
 
     def fetch(
         self, document: RecalledDocument, intervals: Sequence[int], ledger: Ledger
-    ) -> KVBlock:
+    ) -> list[KVBlock]:
         """Load the raw tokens of some intervals, rising, and of those alone.
 
         Returns:
-            Not rotated, in the model's dtype and on its device.
+            Those of each interval, not rotated, in the model's dtype and on its device.
         """
         manifest = document.manifest
         plan = BlockPlan(document.layout, manifest.intervals_per_block)
@@ -93,9 +93,7 @@ class Recall:
 
         names = {block: f"l2:{block}" for block in chosen}
         if document.encoded:
-            return KVBlock.concatenate(
-                [part for n, name in names.items() for part in computed(n, document.encoded[name])]
-            )
+            return [p for n, name in names.items() for p in computed(n, document.encoded[name])]
         found, damaged = self._read(manifest, names, ledger, computed)
         if damaged:
             windows = {plan.window_of(block) for block in damaged}
@@ -104,7 +102,7 @@ class Recall:
                 for number, name in names.items():
                     if number in damaged and name in pieces:
                         found[number] = computed(number, pieces[name])
-        return KVBlock.concatenate([part for number in chosen for part in found[number]])
+        return [part for number in chosen for part in found[number]]
 
     def forget(self, document_id: str) -> None:
         """Let go of what is in memory of a document."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import torch
 
 from acre_rag.answer import Answer, Seconds, Source, Usage
-from acre_rag.cache import KVBlock
+from acre_rag.cache import RoomyBlock
 from acre_rag.config import Plan
 from acre_rag.engine.asked import Asked, Refilled
 from acre_rag.engine.whole import WholeText
-from acre_rag.model.decode import decode, rotated_cache
+from acre_rag.model.decode import decode, rotate_into_cache
 from acre_rag.model.reader import DocumentReader
 
 
@@ -122,7 +122,7 @@ class AnswerStream:
 def _generate(
     reader: DocumentReader,
     ids: list[int],
-    refilled: list[KVBlock | None],
+    refilled: list[RoomyBlock | None],
     limit: int,
     course: Course,
 ) -> Generator[str, None, None]:
@@ -131,7 +131,7 @@ def _generate(
     cache = None
     if block is not None:
         with reader.local.lock, torch.inference_mode():
-            cache = rotated_cache(reader.local, reader.twin, block)
+            cache = rotate_into_cache(reader.local, reader.twin, block)
         del block
     pieces = decode(reader.local, cache, ids, limit, course.note_token)
     try:

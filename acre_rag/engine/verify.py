@@ -12,7 +12,7 @@ from torch import Tensor
 
 from acre_rag.cache import KVBlock
 from acre_rag.cache.stored import stored_form
-from acre_rag.model.decode import rotated_cache
+from acre_rag.model.decode import rotate_into_cache, rotated_cache
 from acre_rag.model.masked_pass import masked_pass
 from acre_rag.model.prefill import interleave, interleave_embeddings, read_window
 from acre_rag.model.reader import DocumentReader
@@ -160,8 +160,9 @@ def _spliced(reader: DocumentReader, document: Tensor, question: Tensor) -> Comp
     chosen = (owners % 2 == 0).nonzero().flatten()
     landmarks = whole.take(places.landmarks)
     refill = whole.take(places.tokens).take(chosen.to(document.device))
-    spliced = splice(landmarks, torch.arange(landmarks.tokens), refill, owners[chosen])
-    cache = rotated_cache(reader.local, twin, KVBlock.concatenate([prefix, spliced]))
+    kept = torch.arange(landmarks.tokens)
+    spliced = splice(prefix, [landmarks], kept, [refill], owners[chosen])
+    cache = rotate_into_cache(reader.local, twin, spliced)
     ours = reader.local.model.model(question[None], past_key_values=cache).last_hidden_state
 
     everything = KVBlock.concatenate([prefix, whole])

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from acre_rag.cache import KVBlock
 from acre_rag.evaluate.dataset import Question, Span
 from acre_rag.evaluate.documents import OpenDocument, ReadDocument, Scores
 from acre_rag.evaluate.prompts import Budget, Prompt, joined, touching
@@ -100,20 +99,19 @@ def _prompt(read: ReadDocument, selection: Selection, ids: list[int]) -> Prompt:
     reader, layout = read.reader, read.layout
     chosen = selection.intervals.tolist()
     places = [torch.arange(*_bounds(layout.interval_tokens_of(i))) for i in chosen]
-    refill = None
-    if chosen:
-        refill = read.l2.take(torch.cat(places).to(read.l2.keys.device))
-    if reader.has_landmarks:
-        spans = [layout.segment_intervals(segment) for segment in selection.segments]
-        kept = torch.cat([torch.arange(*_bounds(span)) for span in spans])
-        landmarks = read.l1.take(kept.to(read.l1.keys.device))
-        lengths = torch.tensor([len(own) for own in places], dtype=torch.int64)
-        owners = torch.repeat_interleave(selection.intervals, lengths)
-        blocks = [reader.prefix, splice(landmarks, kept, refill, owners)]
-    else:
-        blocks = [reader.prefix] + ([refill] if refill is not None else [])
+    spans = [layout.segment_intervals(s) for s in selection.segments if reader.has_landmarks]
+    kept = [torch.arange(*_bounds(span)) for span in spans]
+    lengths = torch.tensor([len(own) for own in places], dtype=torch.int64)
+    none = torch.empty(0, dtype=torch.int64)
+    spliced = splice(
+        reader.prefix,
+        [read.l1.slice(*_bounds(span)) for span in spans],
+        torch.cat([none, *kept]),
+        [read.l2.take(torch.cat(places).to(read.l2.keys.device))] if chosen else [],
+        torch.repeat_interleave(selection.intervals, lengths),
+    )
     return Prompt(
-        remembered=remembered(reader.twin, KVBlock.concatenate(blocks), ids),
+        remembered=remembered(reader.twin, spliced.taken, ids),
         spans=_spans(read, chosen),
         refilled_tokens=sum(len(own) for own in places),
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer, TextIteratorStreamer
 
-from acre_rag.cache import KVBlock
+from acre_rag.cache import KVBlock, RoomyBlock
 from acre_rag.model.growing_cache import growing_cache
 from acre_rag.model.local import LocalModel
 from acre_rag.model.reading import ReadingTwin
@@ -17,18 +17,26 @@ from acre_rag.model.support import attention_modules
 
 
 def rotated_cache(local: LocalModel, twin: ReadingTwin, block: KVBlock) -> DynamicCache:
-    """Rotate a spliced block to positions 0 and up, and make it a stock cache.
+    """Copy a block, rotate it to positions 0 and up, and make it a stock cache."""
+    return rotate_into_cache(local, twin, RoomyBlock.copied(block))
 
-    Cache length then equals the next position, as `generate` expects.
+
+def rotate_into_cache(local: LocalModel, twin: ReadingTwin, spliced: RoomyBlock) -> DynamicCache:
+    """Rotate a spliced block in place to positions 0 and up, and make a stock cache of it.
+
+    Cache length then equals the next position, as `generate` expects. The block's memory becomes
+    the cache's: what is made in inference mode answers in inference mode.
     """
-    memory = twin.remember(block.keys[:, None], block.values[:, None])
+    keys, values = spliced.whole.keys[:, None], spliced.whole.values[:, None]
+    positions = torch.arange(spliced.tokens, device=keys.device)
+    twin.rotate_in_place(keys[:, :, :, : spliced.tokens], positions)
     layers = []
-    for module, keys, values in zip(
-        attention_modules(local.model), memory.keys, memory.values, strict=True
+    for module, own_keys, own_values in zip(
+        attention_modules(local.model), keys, values, strict=True
     ):
         device = next(module.parameters()).device  # a device_map may spread the layers
-        layers.append((keys.to(device), values.to(device)))
-    return growing_cache(layers)
+        layers.append((own_keys.to(device), own_values.to(device)))
+    return growing_cache(layers, spliced.tokens)
 
 
 def decode(

@@ -10,26 +10,34 @@ from transformers.cache_utils import DynamicLayer
 _ROOM = 256  # tokens; what is taken for more than an answer needs is given back with the cache
 
 
-def growing_cache(layers: Sequence[tuple[Tensor, Tensor]]) -> DynamicCache:
+def growing_cache(
+    layers: Sequence[tuple[Tensor, Tensor]], tokens: int | None = None
+) -> DynamicCache:
     """Make a stock cache of keys and values, each (batch, kv_heads, tokens, head_dim).
 
     A stock layer is copied as a whole for every token that is added; these are copied once in
     256 tokens. What attention sees is the same to the bit.
+
+    Args:
+        layers: Keys and values of each layer.
+        tokens: How many of those that they hold are tokens; what is behind is room, which is
+            written to. `None` where all are, which are then left as they are.
     """
     cache = DynamicCache()
-    cache.layers = [_GrowingLayer(keys, values) for keys, values in layers]
+    cache.layers = [_GrowingLayer(keys, values, tokens) for keys, values in layers]
     return cache
 
 
 class _GrowingLayer(DynamicLayer):
     """Keeps room behind its tokens; what it shows are views of the part that is taken."""
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
+    def __init__(self, keys: Tensor, values: Tensor, tokens: int | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the framework's own
         self.lazy_initialization(keys, values)
-        self.keys, self.values = keys, values
-        self._shown: Tensor | None = None
         self._room: tuple[Tensor, Tensor] = keys, values
+        self.keys, self.values = keys[..., :tokens, :], values[..., :tokens, :]
+        # Without room, the tensors are somebody else's: the first token moves all.
+        self._shown: Tensor | None = None if tokens is None else self.keys
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_args: object, **_unused: object

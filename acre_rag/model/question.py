@@ -113,6 +113,8 @@ def _queries(
 
 def _batch(twin: ReadingTwin, memories: Sequence[KVBlock]) -> Memory:
     """Put memories of different lengths into one, the shorter ones padded in front."""
+    if len(memories) == 1:
+        return twin.remember(memories[0].keys[:, None], memories[0].values[:, None])
     longest = max(memory.tokens for memory in memories)
     keys, values, hidden = [], [], []
     for block in memories:

@@ -5,6 +5,7 @@ touched: whatever the twin does, the model answers as if it did not exist.
 """
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -168,8 +169,16 @@ class ReadingTwin:
         Returns:
             Rotated keys, same shape; layers that do not rotate are passed through.
         """
+        return torch.stack(list(self._rotated(keys, positions)))
+
+    def rotate_in_place(self, keys: Tensor, positions: Tensor) -> None:
+        """Rotate keys where they are; as `rotate` does."""
+        for layer, turned in zip(keys, self._rotated(keys, positions), strict=True):
+            layer.copy_(turned)
+
+    def _rotated(self, keys: Tensor, positions: Tensor) -> Iterator[Tensor]:
+        """Rotate layer by layer: each as it is, or anew."""
         cos, sin = self.rotary(keys, positions[None])
-        turned: list[Tensor] = []
         # Few layers at once: many small steps would keep a GPU waiting, all at once take memory.
         for first in range(0, len(keys), _LAYERS_AT_ONCE):
             block, modules = keys[first:][:_LAYERS_AT_ONCE], self._attention[first:]
@@ -177,8 +186,7 @@ class ReadingTwin:
             # The function wants queries as well: none of them stand in for it.
             changed = rotation_of(modules[0])(together[:, :0], together, cos, sin)[1]
             layers = zip(modules, block, changed.view_as(block), strict=False)
-            turned.extend(new if rotates(module) else old for module, old, new in layers)
-        return torch.stack(turned)
+            yield from (new if rotates(module) else old for module, old, new in layers)
 
     def remember(self, keys: Tensor, values: Tensor) -> Memory:
         """Make memory of un-rotated keys, at positions 0 and up; shapes as in `Memory`."""

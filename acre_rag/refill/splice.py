@@ -3,10 +3,12 @@
 ACRE, figure (b): `L1 | L1 | L2 L2 L1 | L2 L2 L1 | question`.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from acre_rag.cache import KVBlock
+from acre_rag.cache import KVBlock, RoomyBlock
 
 
 def splice_order(landmark_intervals: Tensor, token_intervals: Tensor) -> Tensor:
@@ -25,20 +27,31 @@ def splice_order(landmark_intervals: Tensor, token_intervals: Tensor) -> Tensor:
 
 
 def splice(
-    landmarks: KVBlock, landmark_intervals: Tensor, refill: KVBlock | None, token_intervals: Tensor
-) -> KVBlock:
-    """Splice refilled tokens into the landmarks; keys stay un-rotated.
+    prefix: KVBlock,
+    landmarks: Sequence[KVBlock],
+    landmark_intervals: Tensor,
+    refill: Sequence[KVBlock],
+    token_intervals: Tensor,
+) -> RoomyBlock:
+    """Lay out what the model answers from; keys stay un-rotated.
+
+    Every token is written once, to where it belongs.
 
     Args:
-        landmarks: L1 that is kept, (layers, kv_heads, landmarks, head_dim).
+        prefix: What stands before the documents, (layers, kv_heads, tokens, head_dim).
+        landmarks: L1 that is kept, in order; none where raw tokens stand alone.
         landmark_intervals: Interval of each landmark, (landmarks,), int64.
-        refill: L2 of the chosen intervals, `None` for none (budget 0).
+        refill: L2 of the chosen intervals, in order, in as many parts as there are; none for the
+            budget 0.
         token_intervals: Interval of each refilled token, (refilled,), int64.
 
     Returns:
-        (layers, kv_heads, landmarks + refilled, head_dim), in document order.
+        Prefix, then landmarks and refilled tokens in document order, with room behind them.
     """
-    if refill is None:
-        return landmarks
-    order = splice_order(landmark_intervals, token_intervals).to(landmarks.keys.device)
-    return KVBlock.concatenate([landmarks, refill]).take(order)
+    places = torch.argsort(splice_order(landmark_intervals, token_intervals)) + prefix.tokens
+    spliced = RoomyBlock.like(prefix, prefix.tokens + len(places))
+    spliced.put(prefix, torch.arange(prefix.tokens))
+    parts = [*landmarks, *refill]
+    for part, own in zip(parts, places.split([part.tokens for part in parts]), strict=True):
+        spliced.put(part, own)
+    return spliced

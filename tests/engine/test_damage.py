@@ -207,7 +207,7 @@ def test_what_is_stored_comes_back_bit_for_bit(make_engine: MakeEngine, stored: 
     (document,) = recalled.documents
     intervals = list(range(document.layout.intervals))
 
-    l2 = engine._recall.fetch(document, intervals, recalled.ledger)
+    l2 = KVBlock.concatenate(engine._recall.fetch(document, intervals, recalled.ledger))
     read = dict(engine._ingestion.mend(document.manifest, range(document.layout.windows), {}.get))
 
     assert (document.l1.keys == _join(read, "l1").keys).all()

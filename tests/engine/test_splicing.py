@@ -2,7 +2,7 @@
 
 import torch
 
-from acre_rag.model.decode import rotated_cache
+from acre_rag.model.decode import rotate_into_cache
 from acre_rag.request import Request
 from tests.conftest import MakeEngine
 from tests.engine.texts import ALL, QUESTION
@@ -23,7 +23,7 @@ def test_several_documents_are_spliced_as_the_masked_forward_sees_them(
     )
     refilled = engine._questioner.refill(asked)
     with torch.inference_mode():
-        cache = rotated_cache(reader.local, reader.twin, refilled.cache)
+        cache = rotate_into_cache(reader.local, reader.twin, refilled.cache)
         ours = reader.local.model(torch.tensor([asked.rows.ids]), past_key_values=cache).logits[0]
 
     rows = Rows(reader.frame.prefix_ids)

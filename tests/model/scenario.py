@@ -86,12 +86,11 @@ class Scenario:
                 l2.append(self.l2(document).take(places))
                 owners += [offset + interval] * len(places)
             offset += self.l1(document).tokens
-        refill = KVBlock.concatenate(l2) if l2 else None
         if not self.landmarks:
             return KVBlock.concatenate([self.reader.prefix, *l2])
-        landmarks = KVBlock.concatenate([self.l1(0), self.l1(1)])
-        both = splice(landmarks, torch.arange(offset), refill, torch.tensor(owners))
-        return KVBlock.concatenate([self.reader.prefix, both])
+        landmarks, kept = [self.l1(0), self.l1(1)], torch.arange(offset)
+        owned = torch.tensor(owners, dtype=torch.int64)
+        return splice(self.reader.prefix, landmarks, kept, l2, owned).taken
 
     def logits(self, chosen: tuple[set[int], ...], ids: list[int]) -> Tensor:
         """Logits of the stock model behind our refilled cache, (rows, words)."""

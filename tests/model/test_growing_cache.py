@@ -62,6 +62,22 @@ def test_it_leaves_what_it_was_made_of_as_it_is(rng: torch.Generator) -> None:
     torch.testing.assert_close(held, before, rtol=0, atol=0)
 
 
+def test_room_behind_its_tokens_is_used_and_nothing_copied(rng: torch.Generator) -> None:
+    held, whole = _pairs(rng, 7), _pairs(rng, 9)
+    for (keys, values), (roomy_keys, roomy_values) in zip(held, whole, strict=True):
+        roomy_keys[..., :7, :], roomy_values[..., :7, :] = keys, values
+    ours, theirs = growing_cache(whole, 7), DynamicCache(ddp_cache_data=held)
+    before = [keys.data_ptr() for keys, _ in whole]
+    _check_equal(ours, theirs)
+
+    for tokens, moved in ((2, False), (1, True), (3, True)):
+        for layer, (keys, values) in enumerate(_pairs(rng, tokens)):
+            shown = ours.update(keys, values, layer)
+            torch.testing.assert_close(shown, theirs.update(keys, values, layer), rtol=0, atol=0)
+        assert moved == ([layer.keys.data_ptr() for layer in ours.layers] != before)
+    _check_equal(ours, theirs)
+
+
 def test_it_may_be_cropped_and_reordered_like_a_stock_cache(rng: torch.Generator) -> None:
     held = _pairs(rng, 7)
     ours, theirs = growing_cache(held), DynamicCache(ddp_cache_data=held)

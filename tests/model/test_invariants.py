@@ -41,6 +41,7 @@ def _rows(layers: list[Tensor], rows: list[int]) -> Tensor:
     return torch.stack(layers)[:, :, rows]
 
 
+@torch.inference_mode()
 def _greedy(local: LocalModel, ids: list[int], cache: DynamicCache | None = None) -> list[int]:
     """Stock generation of a few tokens, on after `ids` alone or behind a cache."""
     length = len(ids) + (cache.get_seq_length() if cache is not None else 0)

@@ -21,31 +21,60 @@ def _rows(tensor: Tensor) -> list[Tensor]:
 
 
 @given(
-    kept=st.sets(st.integers(0, 8), min_size=1),
+    kept=st.sets(st.integers(0, 8)),
     sizes=st.dictionaries(st.integers(0, 8), st.integers(1, 3)),
+    cut=st.integers(0, 20),
+    prefix_tokens=st.integers(0, 2),
 )
 def test_chosen_tokens_stand_right_before_their_own_landmark(
-    kept: set[int], sizes: dict[int, int]
+    kept: set[int], sizes: dict[int, int], cut: int, prefix_tokens: int
 ) -> None:
     intervals = sorted(kept)
     chosen = {interval: sizes[interval] for interval in sorted(sizes) if interval in kept}
-    landmarks = _block(len(intervals), 1)
+    prefix, landmarks = _block(prefix_tokens, 0), _block(len(intervals), 1)
     owners = [interval for interval, size in chosen.items() for _ in range(size)]
-    refill = _block(len(owners), 2) if owners else None
+    refill = _block(len(owners), 2)
 
-    ours = splice(landmarks, torch.tensor(intervals), refill, torch.tensor(owners).long())
+    ours = splice(
+        prefix,
+        [landmarks.slice(0, 1), landmarks.slice(1, len(intervals))],
+        torch.tensor(intervals).long(),
+        [refill.slice(0, cut), refill.slice(cut, len(owners))],
+        torch.tensor(owners).long(),
+    )
 
     for name in ("keys", "values"):
         own = dict(zip(intervals, _rows(getattr(landmarks, name)), strict=True))
         tokens: dict[int, list[Tensor]] = {}
-        if refill is not None:
-            for owner, row in zip(owners, _rows(getattr(refill, name)), strict=True):
-                tokens.setdefault(owner, []).append(row)
-        theirs = choice.splice(own, tokens)
-        assert torch.equal(getattr(ours, name), theirs.movedim(0, 2))
+        for owner, row in zip(owners, _rows(getattr(refill, name)), strict=True):
+            tokens.setdefault(owner, []).append(row)
+        rows = _rows(getattr(prefix, name))
+        theirs = [*rows, *choice.splice(own, tokens)] if own else rows
+        assert ours.tokens == len(theirs)
+        for place, row in enumerate(theirs):
+            assert torch.equal(getattr(ours.taken, name)[:, :, place], row)
 
 
-def test_budget_0_gives_the_landmarks_as_they_are() -> None:
-    landmarks = _block(4, 1)
+def test_raw_tokens_stand_alone_where_no_landmarks_are_kept() -> None:
+    prefix, refill = _block(2, 0), _block(5, 1)
+    owners = torch.tensor([3, 3, 7, 7, 7])
 
-    assert splice(landmarks, torch.arange(4), None, torch.empty(0).long()) is landmarks
+    ours = splice(prefix, [], torch.empty(0).long(), [refill], owners).taken
+
+    assert torch.equal(ours.keys, torch.cat([prefix.keys, refill.keys], dim=2))
+    assert torch.equal(ours.values, torch.cat([prefix.values, refill.values], dim=2))
+
+
+def test_what_is_spliced_is_left_as_it_is() -> None:
+    prefix, landmarks, refill = _block(2, 0), _block(4, 1), _block(6, 2)
+    before = [block.keys.clone() for block in (prefix, landmarks, refill)]
+    spliced = splice(
+        prefix, [landmarks], torch.arange(4), [refill], torch.tensor([0, 0, 0, 2, 2, 2])
+    )
+
+    spliced.whole.keys.zero_()
+
+    assert all(
+        torch.equal(block.keys, old)
+        for block, old in zip((prefix, landmarks, refill), before, strict=True)
+    )

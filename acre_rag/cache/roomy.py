@@ -1,0 +1,57 @@
+"""Keys and values with room behind them, for what a model adds as it answers."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from acre_rag.cache.block import KVBlock
+
+_ROOM = 256  # tokens; what is taken for more than an answer needs is given back with the cache
+
+
+@dataclass(frozen=True, slots=True)
+class RoomyBlock:
+    """Memory for more tokens than there are yet; its owner writes to it.
+
+    Attributes:
+        whole: Tokens first, then room that holds nothing of meaning.
+        tokens: Number of tokens.
+    """
+
+    whole: KVBlock
+    tokens: int
+
+    @staticmethod
+    def like(block: KVBlock, tokens: int) -> "RoomyBlock":
+        """Make room for so many tokens and more, in the shape of another block; not written yet."""
+        layers, kv_heads, _, head_dim = block.shape
+
+        def empty(like: Tensor) -> Tensor:
+            return like.new_empty(layers, kv_heads, tokens + _ROOM, head_dim)
+
+        return RoomyBlock(KVBlock(empty(block.keys), empty(block.values)), tokens)
+
+    @staticmethod
+    def copied(block: KVBlock) -> "RoomyBlock":
+        """Copy a block, which stays as it is."""
+        roomy = RoomyBlock.like(block, block.tokens)
+        roomy.put(block, torch.arange(block.tokens))
+        return roomy
+
+    @property
+    def taken(self) -> KVBlock:
+        """View the tokens, without the room."""
+        return self.whole.slice(0, self.tokens)
+
+    def put(self, block: KVBlock, places: Tensor) -> None:
+        """Copy tokens to their places, rising, (tokens of the block,), int64, on the CPU."""
+        if not block.tokens:
+            return
+        first, last = int(places[0]), int(places[-1])
+        pairs = ((self.whole.keys, block.keys), (self.whole.values, block.values))
+        for ours, theirs in pairs:
+            if last - first + 1 == block.tokens:
+                ours[:, :, first : last + 1] = theirs
+            else:
+                ours.index_copy_(2, places.to(ours.device), theirs)
