@@ -23,6 +23,7 @@ from transformers.utils import logging
 
 from acre_rag.errors import ModelError
 from acre_rag.model.demo import demo_model_directory
+from acre_rag.model.grouped_attention import use_grouped_attention
 from acre_rag.model.location import (
     DEMO_MODEL,
     cached_files,
@@ -96,6 +97,8 @@ class LocalModel:
                 logging.enable_progress_bar()
         if device_map is None:
             model.to(target)  # type: ignore[arg-type]  # its wrapper hides the module's own types
+            if target == "cpu":
+                use_grouped_attention(model)
         return LocalModel(model=model.eval(), tokenizer=tokenizer, name=source)
 
 

@@ -12,11 +12,12 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from acre_rag.model.decode import Watch, generate_greedily
+from acre_rag.model.grouped_attention import stock_attention
 from acre_rag.model.local import LocalModel
 
 
 def prefill_plainly(local: LocalModel, ids: list[int], chunk_tokens: int) -> DynamicCache:
-    """Run ids through the model chunk by chunk, each attending to all before it.
+    """Run ids through the stock model chunk by chunk, each attending to all before it.
 
     Raises:
         ValueError: A chunk has no tokens.
@@ -25,7 +26,7 @@ def prefill_plainly(local: LocalModel, ids: list[int], chunk_tokens: int) -> Dyn
         raise ValueError(f"chunk_tokens is {chunk_tokens}; expected 1 or more")
     cache = DynamicCache()
     rows = torch.tensor([ids], device=local.device)
-    with local.lock, torch.inference_mode():
+    with local.lock, stock_attention(local.model), torch.inference_mode():
         for start in range(0, len(ids), chunk_tokens):
             local.model(
                 input_ids=rows[:, start : start + chunk_tokens],
@@ -53,7 +54,8 @@ def generate_plainly(
         on_token: Called after every token.
     """
     watch = Watch(threading.Event(), on_token)
-    made = generate_greedily(local, ids, cache, max_new_tokens, watch)
+    with local.lock, stock_attention(local.model):
+        made = generate_greedily(local, ids, cache, max_new_tokens, watch)
     new: list[int] = made[0, len(ids) :].tolist()
     return new
 
