@@ -1,11 +1,11 @@
 """What one question has cost so far, and how long it may wait for stored values."""
 
 import time
-from concurrent.futures import Future
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from acre_rag.cache import StoredBlock
-from acre_rag.errors import StoreError
+from acre_rag.errors import DamagedCacheError, StoreError
 from acre_rag.store.archive import CacheArchive
 
 _PATIENCE_SECONDS = 10.0
@@ -29,8 +29,8 @@ class Ledger:
     encoded_tokens: int = 0
     waited_seconds: float = 0.0
 
-    def wait(self, read: Future[StoredBlock]) -> StoredBlock:
-        """Wait for a block; each may come in time, and all of a question too slowly.
+    def wait(self, blocks: Iterator[StoredBlock | DamagedCacheError]) -> StoredBlock:
+        """Wait for the next block; each may come in time, and all of a question too slowly.
 
         Raises:
             DamagedCacheError: It is missing or damaged.
@@ -38,7 +38,7 @@ class Ledger:
         """
         started = time.monotonic()
         try:
-            block = read.result()
+            block = next(blocks)
         finally:
             self.waited_seconds += time.monotonic() - started
         got = self.archive.bytes_read
@@ -48,4 +48,6 @@ class Ledger:
                 f"expected {_SLOWEST} a second after {_PATIENCE_SECONDS:g} s: look whether the "
                 "server is overloaded"
             )
+        if isinstance(block, DamagedCacheError):
+            raise block
         return block

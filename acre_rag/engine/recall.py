@@ -6,7 +6,6 @@ from contextlib import closing
 from typing import TypeVar
 
 from acre_rag.cache import KVBlock, StoredBlock
-from acre_rag.engine.ahead import results_ahead
 from acre_rag.engine.blocks import BlockPlan
 from acre_rag.engine.ingest import Ingestion
 from acre_rag.engine.known import LandmarkCache
@@ -232,15 +231,10 @@ class Recall:
         """
         found: dict[int, Computed] = {}
         errors: list[StoreError] = []
-        reads = results_ahead(
-            lambda name: ledger.archive.read_block(manifest, name),
-            names.values(),
-            harmless=DamagedCacheError,
-        )
-        with closing(reads):
-            for number, read in zip(names, reads, strict=True):
+        with closing(ledger.archive.read_blocks(manifest, list(names.values()))) as blocks:
+            for number in names:
                 try:
-                    found[number] = compute(number, ledger.wait(read))
+                    found[number] = compute(number, ledger.wait(blocks))
                 except StoreError as error:
                     self._check_current(manifest, error)
                     if self._reader.config.on_damage == "raise":

@@ -2,14 +2,16 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
 
 from acre_rag.cache import StoredBlock
 from acre_rag.cache.stored import form_of
 from acre_rag.errors import DamagedCacheError
 from acre_rag.store.address import check_hex
 from acre_rag.store.codec import decode_block, encode_block, encoded_bytes
+from acre_rag.store.damage import or_damage
 from acre_rag.store.encrypted import refuse_encrypted, refuse_encrypted_documents
 from acre_rag.store.frame import Label
 from acre_rag.store.manifest import Manifest
@@ -139,6 +141,32 @@ class CacheArchive:
         with self._lock:
             self._bytes_read += buffer.nbytes
         return open_block(buffer, manifest, name)
+
+    def read_blocks(
+        self, manifest: Manifest, names: Sequence[str]
+    ) -> Generator[StoredBlock | DamagedCacheError, None, None]:
+        """Read blocks that a manifest names, in order, the next ones already on their way.
+
+        Close the generator where not all are taken.
+
+        Yields:
+            A block, as `read_block` gives it; or the error that it would raise because of damage.
+
+        Raises:
+            ValueError: The manifest names no such block.
+            StoreError: The store cannot be reached or read; no more are given.
+        """
+        for name in names:
+            manifest.block_shape(name)  # refuses a name that the manifest lacks
+        place = (self.space, manifest.document_id, manifest.version)
+        with closing(self.store.read_each(*place, names)) as values:
+            for name, value in zip(names, values, strict=True):
+                if isinstance(value, DamagedCacheError):
+                    yield value
+                    continue
+                with self._lock:
+                    self._bytes_read += value.nbytes
+                yield or_damage(partial(open_block, value, manifest, name))
 
     @contextmanager
     def writer(

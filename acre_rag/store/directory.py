@@ -9,14 +9,16 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from acre_rag.errors import StoreError
+from acre_rag.errors import DamagedCacheError, StoreError
 from acre_rag.store.address import check_hex, check_name, document_digest
+from acre_rag.store.damage import or_damage
 from acre_rag.store.files import explained, folders, make_folders, map_file, put_file
 from acre_rag.store.frame import Label
 from acre_rag.store.protocol import ByteRun, DocumentWriter
@@ -78,6 +80,13 @@ class DirectoryStore:
         """Map a value into memory."""
         check_hex("version", version)
         return _map_value(self._folder(space, document_id) / version, name, document_id)
+
+    def read_each(
+        self, space: str, document_id: str, version: str, names: Sequence[str]
+    ) -> Generator[memoryview | DamagedCacheError, None, None]:
+        """Map values into memory, one after the other."""
+        for name in names:
+            yield or_damage(partial(self.read, space, document_id, version, name))
 
     @contextmanager
     def writer(

@@ -5,12 +5,14 @@ digests of what might be guessed, are replaced by digests that need the key. One
 a space of its own tells a wrong key from an empty store.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from acre_rag.errors import DamagedCacheError, StoreError
 from acre_rag.store.address import check_hex, document_digest
+from acre_rag.store.damage import or_damage
 from acre_rag.store.frame import ENCRYPTED, Label
 from acre_rag.store.key import OVERHEAD_BYTES, StoreKey
 from acre_rag.store.protocol import ByteRun, CacheStore, DocumentWriter
@@ -61,6 +63,20 @@ class EncryptedStore:
         with _named(place.hidden, document_id):
             data = self._store.read(space, place.hidden, place.version, name)
         return place.decrypt(name, data)
+
+    def read_each(
+        self, space: str, document_id: str, version: str, names: Sequence[str]
+    ) -> Generator[memoryview | DamagedCacheError, None, None]:
+        """Read values one after the other, and decrypt them."""
+        self._unlock()
+        place = self._place(space, document_id, version)
+        values = self._store.read_each(space, place.hidden, place.version, names)
+        with _named(place.hidden, document_id), closing(values):
+            for name, value in zip(names, values, strict=True):
+                if isinstance(value, DamagedCacheError):
+                    yield _known(value, place.hidden, document_id)
+                else:
+                    yield or_damage(partial(place.decrypt, name, value))
 
     @contextmanager
     def writer(
@@ -302,10 +318,15 @@ def _named(hidden: str, document_id: str) -> Iterator[None]:
     """
     try:
         yield
+    except DamagedCacheError as error:
+        raise _known(error, hidden, document_id) from error
     except StoreError as error:
-        words = str(error).replace(repr(hidden), repr(document_id))
-        if isinstance(error, DamagedCacheError):
-            fact = error.fact.replace(repr(hidden), repr(document_id))
-            remedy = words.removeprefix(f"{fact}; ")
-            raise DamagedCacheError(fact, remedy, reason=error.reason, value=error.value) from error
-        raise StoreError(words) from error
+        raise StoreError(str(error).replace(repr(hidden), repr(document_id))) from error
+
+
+def _known(error: DamagedCacheError, hidden: str, document_id: str) -> DamagedCacheError:
+    """Name a document in an error as users know it."""
+    words = str(error).replace(repr(hidden), repr(document_id))
+    fact = error.fact.replace(repr(hidden), repr(document_id))
+    remedy = words.removeprefix(f"{fact}; ")
+    return DamagedCacheError(fact, remedy, reason=error.reason, value=error.value)

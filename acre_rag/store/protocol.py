@@ -1,8 +1,10 @@
 """What every store of caches does; `tests/store/test_contract.py` holds each one to it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeAlias
+
+from acre_rag.errors import DamagedCacheError
 
 ByteRun: TypeAlias = bytes | memoryview
 """A contiguous run of bytes; values are written from several, so that none is copied."""
@@ -75,6 +77,23 @@ class CacheStore(Protocol):
         Raises:
             DamagedCacheError: There is none of that name (reason `missing`).
             StoreError: The store cannot be reached or read.
+        """
+        ...
+
+    def read_each(
+        self, space: str, document_id: str, version: str, names: Sequence[str]
+    ) -> Generator[memoryview | DamagedCacheError, None, None]:
+        """Read values one after the other, each whole, in the order of their names.
+
+        A few may be under way ahead of the one that is given: close the generator where not all
+        are taken.
+
+        Yields:
+            A value; or the error that `read` would raise where it is missing or damaged, which
+            keeps those after it from nothing.
+
+        Raises:
+            StoreError: The store cannot be reached or read; no more are given.
         """
         ...
 

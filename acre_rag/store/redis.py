@@ -9,21 +9,30 @@
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 
-from acre_rag.errors import StoreError
+from acre_rag.errors import DamagedCacheError, StoreError
 from acre_rag.store import lua
-from acre_rag.store.address import check_hex, check_name, document_digest
-from acre_rag.store.protocol import DocumentWriter
+from acre_rag.store.address import check_hex, document_digest
+from acre_rag.store.damage import or_damage
+from acre_rag.store.protocol import ByteRun, DocumentWriter
 from acre_rag.store.publication import published_manifest
 from acre_rag.store.redis_budget import Budget, DocumentUse
+from acre_rag.store.redis_buffers import buffers_of
 from acre_rag.store.redis_connect import target_of_client, target_of_url
 from acre_rag.store.redis_index import Index
-from acre_rag.store.redis_layout import DocumentKeys, document_members, read_value
+from acre_rag.store.redis_layout import (
+    DocumentKeys,
+    document_members,
+    found_value,
+    read_value,
+    value_key,
+)
 from acre_rag.store.redis_lock import POLL_SECONDS, Lock
 from acre_rag.store.redis_options import DEFAULT_NAMESPACE, BufferKind, RedisOptions, split_options
-from acre_rag.store.redis_receiver import Receiver, buffers_of
+from acre_rag.store.redis_receiver import Receiver
 from acre_rag.store.redis_server import RETRIES, Client, RedisServer
 from acre_rag.store.redis_use import Uses, settle
 from acre_rag.store.redis_writer import RedisWriter
@@ -108,11 +117,22 @@ class RedisStore:
     def read(self, space: str, document_id: str, version: str, name: str) -> memoryview:
         """Fetch a value."""
         check_hex("version", version)
-        check_name(name)
         keys = self._keys(space, document_digest(document_id))
         value = read_value(self._get, keys, version, name, document_id)
         self._uses.note(keys)
         return value
+
+    def read_each(
+        self, space: str, document_id: str, version: str, names: Sequence[str]
+    ) -> Generator[memoryview | DamagedCacheError, None, None]:
+        """Fetch values one after the other, the next ones already asked for."""
+        check_hex("version", version)
+        keys = self._keys(space, document_digest(document_id))
+        places = [value_key(keys, version, name) for name in names]
+        with closing(self._get_each(places)) as values:
+            for name, place, value in zip(names, places, values, strict=True):
+                yield or_damage(partial(found_value, value, place, name, document_id))
+                self._uses.note(keys)
 
     @contextmanager
     def writer(
@@ -181,6 +201,11 @@ class RedisStore:
             self._receiver.close()
         if self._owned:
             self._server.close()
+
+    def _get_each(self, keys: Sequence[str]) -> Generator[ByteRun | None, None, None]:
+        if self._receiver is None:
+            return (self._server.get(key) for key in keys)
+        return self._receiver.get_each(keys)
 
     def _keys(self, space: str, digest: str) -> DocumentKeys:
         check_hex("space", space)

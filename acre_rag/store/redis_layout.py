@@ -99,9 +99,26 @@ def read_value(
         DamagedCacheError: There is none of that name (reason `missing`).
         StoreError: The server refused, or cannot be reached.
     """
+    key = value_key(keys, version, name)
+    return found_value(get(key), key, name, document_id)
+
+
+def value_key(keys: DocumentKeys, version: str, name: str) -> str:
+    """Say where a value is.
+
+    Raises:
+        StoreError: The name is malformed.
+    """
     check_name(name)
-    key = keys.value(f"{version}:{name}")
-    data = get(key)
+    return keys.value(f"{version}:{name}")
+
+
+def found_value(data: ByteRun | None, key: str, name: str, document_id: str) -> memoryview:
+    """Give what was found under a key.
+
+    Raises:
+        DamagedCacheError: Nothing was (reason `missing`).
+    """
     if data is None:
         raise Label(document_id, name).damage("missing", found="no value", expected=key)
     return memoryview(data)

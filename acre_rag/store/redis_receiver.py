@@ -1,90 +1,25 @@
-"""Values from Redis straight into memory that is used again and again, with no copy between."""
+"""Values from Redis straight into memory of our own, the next ones asked for before they come."""
 
 import os
 import socket
 import threading
 import time
-import weakref
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, TypeAlias
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
+from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
-from acre_rag.errors import StoreError
-from acre_rag.store.redis_options import BufferKind
+from acre_rag.store.redis_buffers import Buffers
 from acre_rag.store.redis_server import MAX_VALUE_BYTES, TIMEOUT_SECONDS, RedisServer, is_stale
 
-Buffer: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.uint8]]"
+_AHEAD = 8
+_AHEAD_BYTES = 2**23
+"""The most that a server is asked to hold ready, in values of the size of the last."""
 
-_KEPT_BYTES = 2**28
-_STEP_BYTES = 2**16
 # Longer than the first line of an answer with a value; what follows it is copied, so: short.
 _HEAD_BYTES = 32
 _SLOWEST = 2**20
 """Bytes a second below which a server is no use: no pause is too long, but the whole."""
-
-
-class Buffers:
-    """Memory that returns here when nobody looks at it any more.
-
-    Fresh memory costs more than it takes to receive a value: the system clears each page of it.
-
-    Args:
-        make: Gives memory of a size.
-        keep_bytes: The most that is kept for later; 0 gives fresh memory each time.
-    """
-
-    def __init__(self, make: Callable[[int], Buffer], *, keep_bytes: int = _KEPT_BYTES) -> None:
-        self._make = make
-        self._keep_bytes = keep_bytes
-        self._free: dict[int, list[Buffer]] = {}
-        self._kept_bytes = 0
-        self._lock = threading.Lock()
-
-    def lease(self, size: int) -> memoryview:
-        """Give memory of a size; it is used again once the view and all made of it are gone."""
-        capacity = -(-size // _STEP_BYTES) * _STEP_BYTES
-        with self._lock:
-            free = self._free.get(capacity)
-            memory = free.pop() if free else None
-            if memory is not None:
-                self._kept_bytes -= capacity
-        if memory is None:
-            memory = self._make(capacity)
-        view = memory[:]
-        weakref.finalize(view, self._take_back, memory).atexit = False
-        return view.data[:size]
-
-    def _take_back(self, memory: Buffer) -> None:
-        # Called wherever the last look ends, even within `lease`: it must not wait for itself.
-        if self._lock.acquire(blocking=False):
-            try:
-                if self._kept_bytes + memory.nbytes <= self._keep_bytes:
-                    self._free.setdefault(memory.nbytes, []).append(memory)
-                    self._kept_bytes += memory.nbytes
-            finally:
-                self._lock.release()
-
-
-def buffers_of(kind: BufferKind) -> Buffers:
-    """Make buffers of a kind.
-
-    Raises:
-        StoreError: The memory cannot be pinned, as there is no GPU.
-    """
-    if kind != "pinned":
-        keep_bytes = 0 if kind == "fresh" else _KEPT_BYTES
-        return Buffers(lambda size: np.empty(size, np.uint8), keep_bytes=keep_bytes)
-    import torch
-
-    if not torch.cuda.is_available():
-        raise StoreError(
-            "found buffers='pinned' on a machine without a GPU; expected one that copies from "
-            "pinned memory: choose 'reused'"
-        )
-    return Buffers(lambda size: torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy())
 
 
 class Receiver:
@@ -98,9 +33,7 @@ class Receiver:
     def __init__(self, server: RedisServer, buffers: Buffers) -> None:
         self._server = server
         self._buffers = buffers
-        self._idle: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
-        self._process = os.getpid()
-        self._lock = threading.Lock()
+        self._connections = _Connections()
 
     def get(self, key: str) -> memoryview | None:
         """Fetch a string.
@@ -108,59 +41,154 @@ class Receiver:
         Raises:
             StoreError: The server refused, or cannot be reached.
         """
-        found, value = self._server.run("read", lambda client: self._fetch(client, key))
-        if found:
-            return value  # type: ignore[no-any-return]
-        # An error, or what only the client knows to handle: it asks again.
-        data = self._server.get(key)
-        return None if data is None else memoryview(data)
+        with closing(self.get_each([key])) as values:
+            return next(values)
+
+    def get_each(self, keys: Sequence[str]) -> Generator[memoryview | None, None, None]:
+        """Fetch strings of one hash slot in order, a few asked for ahead of the one that is given.
+
+        Raises:
+            StoreError: The server refused, or cannot be reached; no more are given.
+        """
+        answers = _Answers(keys, self._connections, self._buffers)
+        with closing(answers):
+            for key in keys:
+                found, value = self._server.run("read", answers.take)
+                if not found:
+                    # An error, or what only the client knows to handle: it asks again.
+                    data = self._server.get(key)
+                    value = None if data is None else memoryview(data)
+                yield value
 
     def close(self) -> None:
         """Close the connections."""
+        self._connections.close()
+
+
+class _Connections:
+    """Connections that wait for the next who asks, by the pool of the client that made them."""
+
+    def __init__(self) -> None:
+        self._idle: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+
+    def borrow(self, pool: Any) -> Any:  # noqa: ANN401
+        """Take one that is still alive: after a restart of the server none may be; or make one."""
+        while True:
+            with self._lock:
+                if self._process != os.getpid():
+                    self._idle.clear()  # they belong to the process that this one was forked from
+                    self._process = os.getpid()
+                idle = self._idle.get(pool)
+                connection = idle.pop() if idle else None
+            if connection is None:
+                connection = pool.connection_class(**pool.connection_kwargs)
+                connection.connect()
+                return connection
+            if not is_stale(connection):
+                return connection
+            with suppress(OSError):
+                connection.disconnect()
+
+    def give_back(self, pool: Any, connection: Any) -> None:  # noqa: ANN401
+        """Keep one for the next who asks; nothing may be unanswered."""
+        with self._lock:
+            self._idle.setdefault(pool, []).append(connection)
+
+    def close(self) -> None:
+        """Close those that nobody uses."""
         with self._lock:
             for connections in self._idle.values():
                 for connection in connections:
                     connection.disconnect()
             self._idle.clear()
 
-    def _fetch(self, client: Any, key: str) -> tuple[bool, memoryview | None]:  # noqa: ANN401
-        pool = _pool(client, key)
-        with self._lock:
-            if self._process != os.getpid():
-                self._idle.clear()  # they belong to the process that this one was forked from
-                self._process = os.getpid()
-            idle = self._idle.setdefault(pool, [])
-        connection = self._lively(idle)
-        if connection is None:
-            connection = pool.connection_class(**pool.connection_kwargs)
-            connection.connect()
-        understood = False
-        # The client does not promise that it has a socket of this name.
-        wire = getattr(connection, "_sock", None)
-        if not isinstance(wire, socket.socket):
-            return False, None
-        try:
-            connection.send_command("GET", key)
-            patience = connection.socket_timeout or TIMEOUT_SECONDS
-            understood, value = self._receive(wire, patience)
-        finally:
-            if understood:
-                with self._lock:
-                    idle.append(connection)
-            else:
-                with suppress(OSError):
-                    connection.disconnect()
-        return understood, value
 
-    def _lively(self, idle: list[Any]) -> Any | None:  # noqa: ANN401
-        """Take a connection that is still one: after a restart of the server none may be."""
-        while True:
-            with self._lock:
-                connection = idle.pop() if idle else None
-            if connection is None or not is_stale(connection):
-                return connection
+class _Answers:
+    """What a server answers to a line of questions, over one connection at a time.
+
+    After a failure the connection is gone, and whoever goes on asks over another one, for what is
+    still missing alone.
+
+    Args:
+        keys: Which strings, all of one hash slot.
+        connections: Where one comes from.
+        buffers: Where values go.
+    """
+
+    def __init__(self, keys: Sequence[str], connections: _Connections, buffers: Buffers) -> None:
+        self._keys = keys
+        self._connections = connections
+        self._buffers = buffers
+        self._taken = 0
+        self._asked = 0
+        self._size = _AHEAD_BYTES  # until one is known: a single one at first
+        self._pool: Any = None
+        self._connection: Any = None
+        self._process = 0
+        self._surplus = b""
+
+    def take(self, client: Any) -> tuple[bool, memoryview | None]:  # noqa: ANN401
+        """Receive the next answer: was it a string or none, and which?
+
+        Raises:
+            RedisError: The server cannot be reached, or refused the connection.
+            OSError: The connection was lost, or was too slow.
+        """
+        understood = False
+        try:
+            self._connect(client)
+            # The client does not promise that it has a socket of this name.
+            wire = getattr(self._connection, "_sock", None)
+            if isinstance(wire, socket.socket):
+                self._ask()
+                understood, value = self._receive(
+                    wire, self._connection.socket_timeout or TIMEOUT_SECONDS
+                )
+        finally:
+            if not understood:
+                self._drop()
+        self._taken += 1
+        return (True, value) if understood else (False, None)
+
+    def close(self) -> None:
+        """Give the connection back; one on which answers are still to come is closed."""
+        if self._connection is None:
+            return
+        if self._asked > self._taken or self._process != os.getpid():
+            self._drop()
+        else:
+            self._connections.give_back(self._pool, self._connection)
+            self._connection = None
+
+    def _connect(self, client: Any) -> None:  # noqa: ANN401
+        if self._connection is not None and self._process == os.getpid():
+            return
+        self._drop()  # it belongs to the process that this one was forked from
+        self._process = os.getpid()
+        self._pool = _pool(client, self._keys[self._taken])
+        self._connection = self._connections.borrow(self._pool)
+        self._asked = self._taken
+
+    def _drop(self) -> None:
+        if self._connection is not None:
             with suppress(OSError):
-                connection.disconnect()
+                self._connection.disconnect()
+            self._connection = None
+        self._surplus = b""
+
+    def _ask(self) -> None:
+        """Ask for as many more as may be under way, once half of them have come."""
+        ahead = min(_AHEAD, max(1, _AHEAD_BYTES // max(1, self._size)))
+        waiting = self._asked - self._taken
+        if waiting > ahead // 2:
+            return
+        keys = self._keys[self._asked : self._taken + ahead]
+        commands = self._connection.pack_commands([("GET", key) for key in keys])
+        # A check of the connection's health would take an answer for its own.
+        self._connection.send_packed_command(commands, check_health=not waiting)
+        self._asked += len(keys)
 
     def _receive(self, wire: socket.socket, patience: float) -> tuple[bool, memoryview | None]:
         """Read one answer: was it a string or none, and which?
@@ -171,33 +199,34 @@ class Receiver:
         """
         started = time.monotonic()
 
-        def check(received: int) -> None:
+        def check(count: int, received: int) -> None:
+            if not count:
+                raise ConnectionResetError("the server closed the connection")
             seconds = time.monotonic() - started
             if seconds > patience + received / _SLOWEST:
                 raise TimeoutError(f"{received} bytes of an answer after {seconds:.1f} s")
 
-        head = b""
+        head = self._surplus
         while b"\r\n" not in head and len(head) < _HEAD_BYTES:
             piece = wire.recv(_HEAD_BYTES - len(head))
-            if not piece:
-                raise ConnectionResetError("the server closed the connection")
             head += piece
-            check(len(head))
+            check(len(piece), len(head))
         line, _, rest = head.partition(b"\r\n")
         if line in (b"$-1", b"_"):
+            self._surplus = rest
             return True, None
         if line[:1] != b"$" or not line[1:].isdigit() or int(line[1:]) > MAX_VALUE_BYTES:
             return False, None
         size = int(line[1:])
         view = self._buffers.lease(size + 2)  # a line break follows the value
-        view[: len(rest)] = rest
-        received = len(rest)
+        received = min(len(rest), size + 2)
+        view[:received] = rest[:received]
+        self._surplus = rest[received:]
         while received < size + 2:
             count = wire.recv_into(view[received:])
-            if not count:
-                raise ConnectionResetError("the server closed the connection")
             received += count
-            check(received)
+            check(count, received)
+        self._size = size
         return True, view[:size]
 
 

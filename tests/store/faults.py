@@ -1,9 +1,10 @@
 """A store in which one call goes wrong."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import Literal, TypeVar
 
+from acre_rag.errors import DamagedCacheError
 from acre_rag.store import CacheStore, DocumentWriter
 from acre_rag.store.protocol import ByteRun
 
@@ -42,6 +43,13 @@ class FaultyStore:
 
     def read(self, space: str, document_id: str, version: str, name: str) -> memoryview:
         return self.call(lambda: self._store.read(space, document_id, version, name))
+
+    def read_each(
+        self, space: str, document_id: str, version: str, names: Sequence[str]
+    ) -> Generator[memoryview | DamagedCacheError, None, None]:
+        with closing(self._store.read_each(space, document_id, version, names)) as values:
+            for _ in names:
+                yield self.call(lambda: next(values))
 
     @contextmanager
     def writer(

@@ -16,6 +16,7 @@ class Proxy:
         delay_seconds: How long each piece of an answer is held back.
         piece_bytes: The most that such a piece may have.
         connections: How many there were.
+        forwarded_bytes: Bytes of answers that have passed.
     """
 
     def __init__(self, port: int) -> None:
@@ -24,6 +25,7 @@ class Proxy:
         self.delay_seconds = 0.0
         self.piece_bytes = 65536
         self.connections = 0
+        self.forwarded_bytes = 0
         self._near: list[socket.socket] = []
         self._server_port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -78,6 +80,7 @@ class Proxy:
             time.sleep(self.delay_seconds)
             piece, data = data[: self.piece_bytes], data[self.piece_bytes :]
             sink.sendall(piece)
+            self.forwarded_bytes += len(piece)
 
 
 @contextmanager

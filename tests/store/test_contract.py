@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 
@@ -90,6 +90,48 @@ def test_values_come_back_whole_from_any_chunks(store: CacheStore) -> None:
 
     assert read_back == {"l1:0": b"acde", "l1:1": b"", "l1:2": b"", "l1:3": large}
     assert {name: bytes(store.read(SPACE, "a", OLD, name)) for name in values} == read_back
+
+
+def test_many_values_come_in_order_and_what_is_missing_is_said_in_its_place(
+    store: CacheStore,
+) -> None:
+    publish(store, "a")
+    names = ["l2:2", "l2:9", "l1:0", "l2:0", "l1:7", "l2:1"]
+
+    with closing(store.read_each(SPACE, "a", OLD, names)) as values:
+        found = list(values)
+
+    assert [None if isinstance(v, DamagedCacheError) else bytes(v) for v in found] == [
+        f"{OLD} 2 body".encode(),
+        None,
+        OLD.encode(),
+        f"{OLD} 0 body".encode(),
+        None,
+        f"{OLD} 1 body".encode(),
+    ]
+    for place in (1, 4):
+        with pytest.raises(DamagedCacheError) as caught:
+            store.read(SPACE, "a", OLD, names[place])
+        given = found[place]
+        assert isinstance(given, DamagedCacheError)
+        assert (str(given), given.reason, given.value) == (
+            str(caught.value),
+            "missing",
+            names[place],
+        )
+    assert list(store.read_each(SPACE, "a", OLD, [])) == []
+
+
+def test_who_takes_a_few_of_many_values_disturbs_nobody(store: CacheStore) -> None:
+    publish(store, "a")
+    names = ["l2:0", "l2:1", "l2:2"] * 20
+
+    for taken in (0, 1, 4):
+        with closing(store.read_each(SPACE, "a", OLD, names)) as values:
+            found = [bytes(next(values)) for _ in range(taken)]
+        assert found == [f"{OLD} {n % 3} body".encode() for n in range(taken)]
+
+    assert bytes(store.read(SPACE, "a", OLD, "l2:2")) == f"{OLD} 2 body".encode()
 
 
 def test_staged_values_are_seen_by_no_reader(store: CacheStore, other: CacheStore) -> None:

@@ -4,8 +4,9 @@ import gc
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from redis import Redis, RedisCluster
 
 from acre_rag.errors import DamagedCacheError, StoreError
 from acre_rag.store.redis import RedisStore
-from acre_rag.store.redis_receiver import Buffers, Receiver
+from acre_rag.store.redis_buffers import Buffers
+from acre_rag.store.redis_receiver import Receiver, _Answers, _Connections
 from acre_rag.store.redis_server import RedisServer
 from tests.store.proxy import Proxy
 from tests.store.servers import Server
@@ -110,6 +112,121 @@ def test_any_number_of_threads_may_receive(receiver: Receiver, client: Redis) ->
     assert wrong == []
 
 
+def fill(client: Redis, sizes: Iterable[int]) -> dict[str, bytes]:
+    """Set strings of some sizes, in order; each of other bytes."""
+    values = {f"k{n}": np.random.default_rng(n).bytes(size) for n, size in enumerate(sizes)}
+    for name, value in values.items():
+        client.set(name, value)
+    return values
+
+
+SIZES = [0, 1, 31, 32, 33, 1000, 27, 300_000, 28, 2_000_001, 0, 65_534, 5, 300_000, 7, 1, 99_999]
+
+
+def test_many_values_come_in_order_whatever_their_sizes(receiver: Receiver, client: Redis) -> None:
+    values = fill(client, SIZES)
+
+    for _ in range(2):
+        found = [bytes(view or b"") for view in receiver.get_each(list(values))]
+
+        assert found == list(values.values())
+
+
+def test_what_is_missing_or_no_string_keeps_nothing_behind_it_from_coming(
+    receiver: Receiver, client: Redis
+) -> None:
+    values = fill(client, SIZES)
+    client.rpush("list", "x")
+    names = [*list(values)[:3], "nothing", *list(values)[3:6], "list", "list", *list(values)[6:]]
+
+    found = [None if view is None else bytes(view) for view in receiver.get_each(names)]
+
+    assert found == [{"list": b"", "nothing": None, **values}[name] for name in names]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5])
+def test_who_stops_taking_leaves_no_answer_to_the_next(
+    receiver: Receiver, client: Redis, taken: int
+) -> None:
+    values = fill(client, SIZES)
+
+    with closing(receiver.get_each(list(values))) as reads:
+        for _ in range(taken):
+            next(reads)
+
+    assert bytes(receiver.get("k3") or b"") == values["k3"]
+    assert [bytes(view or b"") for view in receiver.get_each(["k9", "k2"])] == [
+        values["k9"],
+        values["k2"],
+    ]
+
+
+@pytest.mark.parametrize("cut", [10, 400, 250_000, 1_200_000])
+def test_after_a_break_only_what_is_missing_is_asked_for_again(
+    redis_server: Server, client: Redis, cut: int
+) -> None:
+    values = fill(client, [300_000] * 12)
+    proxy = Proxy(redis_server.port)
+    proxy.cuts = [cut]
+    with Redis.from_url(proxy.url, socket_timeout=5) as asking:
+        receiver = Receiver(RedisServer(lambda: asking, "redis", retries=2), buffers())
+
+        found = [bytes(view or b"") for view in receiver.get_each(list(values))]
+
+        assert found == list(values.values())
+        assert proxy.connections == 2
+        receiver.close()
+    proxy.close()
+
+
+def test_a_server_that_goes_away_between_two_values_ends_the_reading_with_one_error(
+    redis_server: Server, client: Redis
+) -> None:
+    values = fill(client, [1_000_000] * 40)
+    proxy = Proxy(redis_server.port)
+    with Redis.from_url(proxy.url, socket_timeout=5) as asking:
+        receiver = Receiver(RedisServer(lambda: asking, "redis", retries=2), buffers())
+        reads = receiver.get_each(list(values))
+        assert bytes(next(reads) or b"") == values["k0"]
+        proxy.close()
+        proxy.break_off()
+
+        with pytest.raises(StoreError, match="cannot read in redis"):
+            list(reads)
+        assert list(reads) == []
+        receiver.close()
+
+
+def test_what_comes_next_is_on_its_way_while_nobody_waits_for_it(
+    redis_server: Server, client: Redis
+) -> None:
+    values = fill(client, [20_000] * 8)
+    proxy = Proxy(redis_server.port)
+    with Redis.from_url(proxy.url, socket_timeout=5) as asking:
+        receiver = Receiver(RedisServer(lambda: asking, "redis", retries=2), buffers())
+        with closing(receiver.get_each(list(values))) as reads:
+            next(reads)
+            next(reads)
+
+            deadline = time.monotonic() + 60
+            while proxy.forwarded_bytes < 6 * 20_000 and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+            assert proxy.forwarded_bytes >= 6 * 20_000
+        receiver.close()
+    proxy.close()
+
+
+def test_no_more_is_asked_for_ahead_than_fits_some_megabytes(client: Redis) -> None:
+    values = fill(client, [3_000_000] * 6)
+    answers = _Answers(list(values), _Connections(), buffers())
+
+    for _ in range(3):
+        assert answers.take(client)[0]
+        assert answers._asked - answers._taken <= 2
+    answers.close()
+
+
 @pytest.mark.parametrize(("cuts", "connections"), [([], 1), ([5000], 2), ([10, 5000], 3)])
 def test_an_answer_that_breaks_off_is_asked_for_again(
     redis_server: Server, cuts: list[int], connections: int
@@ -201,7 +318,11 @@ def test_a_cluster_is_received_from_too(shared_redis_cluster: list[Server]) -> N
             cluster.set(f"k{number}", f"value {number}")
 
         found = [receiver.get(f"k{number}") for number in range(12)]
+        for number in range(12):
+            cluster.set(f"{{tag}}{number}", f"tagged {number}")
+        tagged = receiver.get_each([f"{{tag}}{number}" for number in range(12)])
 
+        assert [bytes(view or b"") for view in tagged] == [b"tagged %d" % n for n in range(12)]
         assert [bytes(view or b"") for view in found] == [b"value %d" % n for n in range(12)]
         receiver.close()
 
@@ -209,12 +330,12 @@ def test_a_cluster_is_received_from_too(shared_redis_cluster: list[Server]) -> N
 def test_a_value_that_claims_to_be_huge_is_never_made_room_for() -> None:
     made: list[int] = []
     room = Buffers(lambda size: made.append(size) or np.empty(size, np.uint8))
-    receiver = Receiver(RedisServer(Redis, "redis", retries=0), room)
+    answers = _Answers(["k"], _Connections(), room)
     near, far = socket.socketpair()
     with near, far:
         far.sendall(b"$10995116277760\r\nabc")
 
-        assert receiver._receive(near, 5) == (False, None)
+        assert answers._receive(near, 5) == (False, None)
 
     assert made == []
 
