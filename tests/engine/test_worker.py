@@ -22,7 +22,7 @@ class Text:
     def __iter__(self) -> Iterator[str]:
         while self.given < self._length:
             if self._leave is not None:
-                self._leave.wait(10)
+                self._leave.wait(60)
             self.given += 1
             yield str(self.given - 1)
 
@@ -98,7 +98,7 @@ def test_a_reader_that_leaves_stops_the_text() -> None:
             await anext(pieces)
 
     asyncio.run(read())
-    assert text.closed.wait(10)
+    assert text.closed.wait(60)
 
 
 @pytest.mark.parametrize("waits_for", ["head", "pieces"])
@@ -109,7 +109,7 @@ def test_a_reader_that_is_cancelled_stops_the_text(waits_for: str) -> None:
     def start() -> tuple[str, Text]:
         started.set()
         if waits_for == "head":
-            leave.wait(10)
+            leave.wait(60)
         return "head", text
 
     async def cancel() -> None:
@@ -123,7 +123,7 @@ def test_a_reader_that_is_cancelled_stops_the_text(waits_for: str) -> None:
         leave.set()
 
     asyncio.run(cancel())
-    assert text.closed.wait(10)
+    assert text.closed.wait(60)
     assert text.given <= 1
 
 
@@ -131,7 +131,7 @@ def test_what_is_cancelled_before_its_turn_never_runs() -> None:
     worker, leave, ran = Worker(), threading.Event(), []
 
     async def cancel() -> None:
-        first = asyncio.create_task(worker.run(lambda: leave.wait(10)))
+        first = asyncio.create_task(worker.run(lambda: leave.wait(60)))
         second = asyncio.create_task(worker.run(lambda: ran.append("second")))
         await asyncio.sleep(0)
         third = worker.begin(lambda: ran.append("third") or ("head", Text(1)))
@@ -179,5 +179,5 @@ def test_a_loop_that_closes_under_its_reader_stops_the_text() -> None:
     loop.close()
     leave.set()
 
-    assert text.closed.wait(10)
+    assert text.closed.wait(60)
     assert not reading.done()

@@ -49,7 +49,7 @@ def answer_after_cancelling(
 ) -> Answer:
     """Cancel an answer that would take long, once it is being given, and ask something else."""
 
-    async def cancel_and_ask() -> tuple[Answer, float]:
+    async def cancel_and_ask() -> tuple[Answer, float, float]:
         task = asyncio.create_task(endless())
         while not decoding_threads():
             await asyncio.sleep(0.001)
@@ -57,8 +57,10 @@ def answer_after_cancelling(
         with pytest.raises(asyncio.CancelledError):
             await task
         begun = time.perf_counter()
-        return await ask(), time.perf_counter() - begun
+        answer, after = await ask(), time.perf_counter()
+        await ask()
+        return answer, after - begun, time.perf_counter() - after
 
-    answer, seconds = asyncio.run(cancel_and_ask())
-    assert seconds < 2  # 3,000 tokens take far longer
+    answer, seconds, alone = asyncio.run(cancel_and_ask())
+    assert seconds < 2 + 20 * alone  # 3,000 tokens take far longer, on a slow machine too
     return answer

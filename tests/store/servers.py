@@ -38,7 +38,7 @@ def found_binary() -> str:
     return binary
 
 
-def eventually(holds: Callable[[], object], seconds: float = 30) -> None:
+def eventually(holds: Callable[[], object], seconds: float = 120) -> None:
     """Wait until something holds; an error of the client counts as not yet."""
     deadline = time.monotonic() + seconds
     while True:
@@ -78,7 +78,7 @@ class Server:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         with Redis(port=self.port, retry=Retry(NoBackoff(), 0)) as client:
             while True:
                 assert self.process.poll() is None, self._log.read_text()

@@ -81,7 +81,7 @@ def test_a_process_that_has_read_documents_answers_without_the_server(
         stored = everything(client)
         server.kill()
 
-        with within(15):
+        with within(60):
             answer = ask(writer, documents)
         assert same(answer, expected)
         assert answer.usage.recomputed_tokens > 0
@@ -102,7 +102,7 @@ def test_a_process_without_the_text_gets_one_clear_error(
         engine = opened(f"redis://127.0.0.1:{port() or silent}/0?socket_timeout=0.3")
 
         with (
-            within(10),
+            within(15),
             pytest.raises(StoreError, match=r"cannot \w+ in redis://127\.0") as caught,
         ):
             ask(engine, documents)
@@ -118,7 +118,7 @@ def test_an_outage_is_raised_where_that_is_wished(tmp_path: Path, opened: Open) 
         server.kill()
 
         for documents in (None, ["cat"]):
-            with within(10), pytest.raises(StoreError, match="start it"):
+            with within(60), pytest.raises(StoreError, match="start it"):
                 ask(engine, documents)
 
 
@@ -200,9 +200,9 @@ def test_a_slow_server_is_waited_for_and_one_that_is_too_slow_is_not(
     assert answer.usage.recomputed_tokens == 0
 
     proxy.delay_seconds = 0.7
-    with within(20):
+    with within(60):
         assert same(ask(engine), expected)
-    with within(10), pytest.raises(StoreError, match="an answer"):
+    with within(60), pytest.raises(StoreError, match="an answer"):
         ask(opened(f"{proxy.url}?socket_timeout=0.3"))
     proxy.close()
 
@@ -218,12 +218,12 @@ def test_a_server_whose_answers_drip_is_given_up(redis_server: Server, opened: O
         assert same(ask(one), expected)
     proxy.piece_bytes, proxy.delay_seconds = 16, 0.05
 
-    with within(30):
+    with within(60):
         answer = ask(engine)
     assert same(answer, expected)
     assert answer.usage.recomputed_tokens > 0
     for one in (raising, opened(url)):
-        with within(15), pytest.raises(StoreError, match="expected an answer in time"):
+        with within(60), pytest.raises(StoreError, match="expected an answer in time"):
             ask(one, ["cat"])
     proxy.close()
 
@@ -240,12 +240,12 @@ def test_values_that_break_off_again_and_again_are_read_from_text(
     proxy.always_cut = 700
     proxy.break_off()
 
-    with within(15):
+    with within(60):
         answer = ask(engine)
 
     assert same(answer, expected)
     assert answer.usage.recomputed_tokens > 0
-    with within(15), pytest.raises(StoreError, match="cannot"):
+    with within(60), pytest.raises(StoreError, match="cannot"):
         ask(opened(proxy.url))
     proxy.close()
 
