@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from redis import Redis
+from redis import Connection, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as ConnectionLostError
@@ -133,17 +133,17 @@ def running_cluster(folder: Path) -> Iterator[list[Server]]:
             bus = Redis(port=server.port).config_get("cluster-port")["cluster-port"]
             clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
         for client in clients:
-            eventually(lambda c=client: b"cluster_state:ok" in _cluster_info(c))
-            eventually(lambda c=client: b"cluster_known_nodes:3" in _cluster_info(c))
+            # One for all attempts: a pool makes no more than a hundred.
+            connection = client.connection_pool.make_connection()
+            eventually(lambda c=connection: b"cluster_state:ok" in _cluster_info(c))
+            eventually(lambda c=connection: b"cluster_known_nodes:3" in _cluster_info(c))
+            connection.disconnect()
         yield servers
 
 
-def _cluster_info(client: Redis) -> bytes:
-    connection = client.connection_pool.make_connection()
+def _cluster_info(connection: Connection) -> bytes:
     connection.send_command("CLUSTER", "INFO")
-    info = connection.read_response()
-    connection.disconnect()
-    return bytes(info)
+    return bytes(connection.read_response())
 
 
 @contextmanager

@@ -129,14 +129,13 @@ def test_a_refilled_memory_is_the_splice_and_reads_the_same(scene: Scene) -> Non
     for context in range(CONTEXTS):
         picked = chosen[context]
         tokens = (picked[:, None] * INTERVAL + torch.arange(INTERVAL)).flatten()
-        landmarks = KVBlock.concatenate(scene.l1[context])
-        spliced = splice(
-            landmarks,
+        theirs = splice(
+            scene.prefix,
+            scene.l1[context],
             torch.arange(INTERVALS),
-            scene.l2[context].take(tokens),
+            [scene.l2[context].take(tokens)],
             picked.repeat_interleave(INTERVAL),
-        )
-        theirs = KVBlock.concatenate([scene.prefix, spliced])
+        ).taken
         torch.testing.assert_close(ours[context].keys, theirs.keys, **CLOSE)
         memory = scene.reading.remember(theirs.keys[:, None], theirs.values[:, None])
         read = scene.reading.read(scene.reading.embed(scene.rows[context][None]), memory=memory)
