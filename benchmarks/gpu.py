@@ -40,6 +40,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -48,9 +49,8 @@ import torch
 from acre_rag import ACREConfig
 from acre_rag.bench.figures import Comparison, Findings
 from acre_rag.bench.machine import layer_weights
-from acre_rag.bench.parts import PARTS, Measured, measure, write_part
+from acre_rag.bench.parts import PARTS, Measured, measure, measured, write_part
 from acre_rag.bench.peak import peak_bytes
-from acre_rag.bench.provenance import provenance
 from acre_rag.bench.redis_server import running_redis
 from acre_rag.bench.report import markdown
 from acre_rag.bench.rounds import timed
@@ -123,27 +123,14 @@ def make_scene(
 
 
 def run_part(name: str, scene: Scene, peak_tflops: float) -> Measured:
-    """Measure one part; an own one takes the settings that a shared one would have."""
-    if name in PARTS:
-        found = measure(name, scene)
-        if name != "encode":
-            return found
-        facts = dict(found.findings.facts) | _shares(scene, found.findings, peak_tflops)
-        comparisons = found.findings.comparisons
-        findings = Findings(comparisons=comparisons, facts=facts, notes=found.findings.notes)
-        return Measured(
-            part=name, settings=found.settings, provenance=found.provenance, findings=findings
-        )
-    settings = {
-        "model": scene.local.name,
-        "dtype": str(scene.local.model.dtype).removeprefix("torch."),
-        "device": scene.local.device.type,
-        "stored_dtype": scene.config.stored_dtype,
-        "interval_tokens": scene.config.interval_tokens,
-        "tokens": list(scene.sizes.tokens),
-    }
-    findings = Findings(facts=OWN_PARTS[name](scene))
-    return Measured(part=name, settings=settings, provenance=provenance(), findings=findings)
+    """Measure one part, of `acre bench` or of this benchmark."""
+    if name in OWN_PARTS:
+        return measured(name, scene, lambda scene: Findings(facts=OWN_PARTS[name](scene)))
+    found = measure(name, scene)
+    if name != "encode":
+        return found
+    facts = dict(found.findings.facts) | _shares(scene, found.findings, peak_tflops)
+    return replace(found, findings=replace(found.findings, facts=facts))
 
 
 def window_flops(scene: Scene) -> float:

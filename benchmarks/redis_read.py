@@ -23,7 +23,8 @@ import xxhash
 
 from acre_rag.bench.provenance import provenance
 from acre_rag.bench.redis_server import running_redis
-from acre_rag.cache import KVBlock
+from acre_rag.cache import KVBlock, StoredBlock
+from acre_rag.errors import DamagedCacheError
 from acre_rag.store import CacheArchive, CacheStore, Manifest, open_store
 from acre_rag.store.address import document_digest
 
@@ -139,8 +140,15 @@ def reader(
 
 
 def restorer(blocks: Sequence[Any]) -> Callable[[], Sequence[object]]:
-    """Do to blocks what a model that computes in float32 asks for."""
-    return lambda: [block.to(dtype=torch.float32, device="cpu") for block in blocks]
+    """Restore blocks that were read."""
+    return lambda: [restored(block) for block in blocks]
+
+
+def restored(block: StoredBlock | DamagedCacheError) -> KVBlock:
+    """Turn a block into what a model that computes in float32 asks for."""
+    if isinstance(block, DamagedCacheError):
+        raise block
+    return block.to(dtype=torch.float32, device="cpu")
 
 
 def restoring_reader(
@@ -151,7 +159,7 @@ def restoring_reader(
 
     def read() -> Sequence[object]:
         with closing(archive.read_blocks(manifest, chosen)) as blocks:
-            return [block for each in blocks for block in restorer([each])()]
+            return [restored(block) for block in blocks]
 
     return read
 

@@ -64,12 +64,9 @@ def _ask(engine: ACREEngine, subject: Subject, new_tokens: int, spent: list[floa
     stream = engine.stream(
         question, [subject.id], max_new_tokens=new_tokens, instructions=_INSTRUCTIONS
     )
-    with stream:
-        for _ in stream:
-            pass
-    seconds = stream.answer.seconds
+    answer = stream.finish()
+    seconds, usage = answer.seconds, answer.usage
     spent.append((seconds.total - seconds.first_token) / max(stream.new_tokens - 1, 1))
-    usage = stream.answer.usage
     return engine.reader.prefix.tokens + usage.landmarks + usage.refilled_tokens
 
 

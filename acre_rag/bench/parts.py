@@ -75,6 +75,11 @@ def chosen(names: Sequence[str] | None) -> list[str]:
 
 def measure(part: str, scene: Scene) -> Measured:
     """Measure one part."""
+    return measured(part, scene, PARTS[part])
+
+
+def measured(part: str, scene: Scene, run: Callable[[Scene], Findings]) -> Measured:
+    """Measure what need not be a part of `PARTS`, and say with what."""
     local = scene.local
     return Measured(
         part=part,
@@ -89,7 +94,7 @@ def measure(part: str, scene: Scene) -> Measured:
             **asdict(scene.sizes),
         },
         provenance=provenance(),
-        findings=PARTS[part](scene),
+        findings=run(scene),
     )
 
 

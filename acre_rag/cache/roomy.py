@@ -7,7 +7,8 @@ from torch import Tensor
 
 from acre_rag.cache.block import KVBlock
 
-_ROOM = 256  # tokens; what is taken for more than an answer needs is given back with the cache
+ROOM_TOKENS = 256
+"""What is taken for more than an answer needs is given back with the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class RoomyBlock:
         layers, kv_heads, _, head_dim = block.shape
 
         def empty(like: Tensor) -> Tensor:
-            return like.new_empty(layers, kv_heads, tokens + _ROOM, head_dim)
+            return like.new_empty(layers, kv_heads, tokens + ROOM_TOKENS, head_dim)
 
         return RoomyBlock(KVBlock(empty(block.keys), empty(block.values)), tokens)
 

@@ -40,7 +40,7 @@ def answer_all(
         begun = time.perf_counter()
         asked, refilled = questioner.refill_chosen(chosen[place], request)
         if isinstance(asked, WholeText) or refilled.cache is None:
-            answers[place] = _alone(AnswerStream(reader, asked, refilled, max_new_tokens))
+            answers[place] = AnswerStream(reader, asked, refilled, max_new_tokens).finish()
             continue
         receiver = _Receiver(
             asked=asked,
@@ -87,11 +87,3 @@ class _Receiver:
 def _prompt(reader: DocumentReader, cache: KVBlock, asked: Asked) -> RememberedPrompt:
     with reader.local.lock:
         return remembered(reader.twin, cache, asked.ids)
-
-
-def _alone(stream: AnswerStream) -> Answer:
-    """Let one answer be generated to its end."""
-    with stream:
-        for _ in stream:
-            pass
-    return stream.answer

@@ -137,10 +137,7 @@ class ACREEngine(DocumentKeeper):
             BudgetError: Question, refill and answer do not fit the context.
         """
         stream = self.stream(question, documents, refill_tokens, max_new_tokens, instructions)
-        with stream:
-            for _ in stream:
-                pass
-        return stream.answer
+        return stream.finish()
 
     def ask_all(
         self,

@@ -104,6 +104,13 @@ class AnswerStream:
             total=until - started,
         )
 
+    def finish(self) -> Answer:
+        """Generate what is left of the answer, and give all of it."""
+        with self:
+            for _ in self:
+                pass
+        return self.answer
+
     def close(self) -> None:
         """Stop the model; what was generated so far becomes the answer."""
         self._generator.close()

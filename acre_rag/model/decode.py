@@ -13,7 +13,7 @@ from acre_rag.cache import KVBlock, RoomyBlock
 from acre_rag.model.growing_cache import growing_cache
 from acre_rag.model.local import LocalModel
 from acre_rag.model.reading import ReadingTwin
-from acre_rag.model.support import attention_modules
+from acre_rag.model.support import layer_devices
 
 
 def rotated_cache(local: LocalModel, twin: ReadingTwin, block: KVBlock) -> DynamicCache:
@@ -30,12 +30,10 @@ def rotate_into_cache(local: LocalModel, twin: ReadingTwin, spliced: RoomyBlock)
     keys, values = spliced.whole.keys[:, None], spliced.whole.values[:, None]
     positions = torch.arange(spliced.tokens, device=keys.device)
     twin.rotate_in_place(keys[:, :, :, : spliced.tokens], positions)
-    layers = []
-    for module, own_keys, own_values in zip(
-        attention_modules(local.model), keys, values, strict=True
-    ):
-        device = next(module.parameters()).device  # a device_map may spread the layers
-        layers.append((own_keys.to(device), own_values.to(device)))
+    placed = zip(keys, values, layer_devices(local.model), strict=True)
+    layers = [
+        (own_keys.to(device), own_values.to(device)) for own_keys, own_values, device in placed
+    ]
     return growing_cache(layers, spliced.tokens)
 
 

@@ -42,7 +42,7 @@ def stock_attention(model: PreTrainedModel) -> Iterator[None]:
             model.set_attn_implementation(GROUPED_ATTENTION)
 
 
-def grouped_attention(  # the framework calls it so
+def grouped_attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-_ROOM = 256  # tokens; what is taken for more than an answer needs is given back with the cache
+from acre_rag.cache.roomy import ROOM_TOKENS
 
 
 def growing_cache(
@@ -50,7 +50,7 @@ class _GrowingLayer(DynamicLayer):
             keys, values = self.keys, self.values
             if keys is None or values is None:
                 raise ValueError("the cache was reset; expected its tokens: make a new one")
-            self._room = _roomy(keys, end + _ROOM), _roomy(values, end + _ROOM)
+            self._room = _roomy(keys, end + ROOM_TOKENS), _roomy(values, end + ROOM_TOKENS)
         for room, new in zip(self._room, (key_states, value_states), strict=True):
             room[..., start:end, :] = new
         self.keys, self.values = (room[..., :end, :] for room in self._room)

@@ -55,6 +55,15 @@ def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
     return modules  # type: ignore[return-value]  # the line above leaves no None
 
 
+def layer_devices(model: PreTrainedModel) -> list[torch.device]:
+    """Tell where every layer is, first layer first: a `device_map` may spread them.
+
+    Raises:
+        UnsupportedModelError: As `attention_modules`.
+    """
+    return [next(module.parameters()).device for module in attention_modules(model)]
+
+
 def check_supported(model: PreTrainedModel) -> ModelShape:
     """Accept a model whose parts are understood, and tell its sizes.
 

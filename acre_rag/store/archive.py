@@ -138,9 +138,7 @@ class CacheArchive:
         """
         manifest.block_shape(name)  # refuses a name that the manifest lacks
         buffer = self.store.read(self.space, manifest.document_id, manifest.version, name)
-        with self._lock:
-            self._bytes_read += buffer.nbytes
-        return open_block(buffer, manifest, name)
+        return self._opened(buffer, manifest, name)
 
     def read_blocks(
         self, manifest: Manifest, names: Sequence[str]
@@ -163,10 +161,8 @@ class CacheArchive:
             for name, value in zip(names, values, strict=True):
                 if isinstance(value, DamagedCacheError):
                     yield value
-                    continue
-                with self._lock:
-                    self._bytes_read += value.nbytes
-                yield or_damage(partial(open_block, value, manifest, name))
+                else:
+                    yield or_damage(partial(self._opened, value, manifest, name))
 
     @contextmanager
     def writer(
@@ -220,6 +216,12 @@ class CacheArchive:
             StoreError: Another writer did not end in time, or the store cannot be written.
         """
         return self.store.delete(self.space, document_id)
+
+    def _opened(self, buffer: memoryview, manifest: Manifest, name: str) -> StoredBlock:
+        """Count what was read, and take the block out of it."""
+        with self._lock:
+            self._bytes_read += buffer.nbytes
+        return open_block(buffer, manifest, name)
 
 
 def whole_blocks(manifest: Manifest, sizes: Mapping[str, int]) -> frozenset[str]:

@@ -131,8 +131,9 @@ class RedisStore:
         places = [value_key(keys, version, name) for name in names]
         with closing(self._get_each(places)) as values:
             for name, place, value in zip(names, places, values, strict=True):
+                if value is not None:
+                    self._uses.note(keys)
                 yield or_damage(partial(found_value, value, place, name, document_id))
-                self._uses.note(keys)
 
     @contextmanager
     def writer(

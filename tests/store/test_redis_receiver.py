@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import numpy as np
 import pytest
@@ -42,6 +42,15 @@ def receiver(request: pytest.FixtureRequest, redis_server: Server) -> Iterator[R
         made = Receiver(RedisServer(lambda: opened, "redis", retries=2), buffers())
         yield made
         made.close()
+
+
+@contextmanager
+def receiving(proxy: Proxy, *, retries: int) -> Iterator[Receiver]:
+    """Receive through a bad connection, which is gone in the end."""
+    with Redis.from_url(proxy.url, socket_timeout=5) as asking:
+        receiver = Receiver(RedisServer(lambda: asking, "redis", retries=retries), buffers())
+        yield receiver
+        receiver.close()
 
 
 def address(view: memoryview) -> int:
@@ -168,14 +177,11 @@ def test_after_a_break_only_what_is_missing_is_asked_for_again(
     values = fill(client, [300_000] * 12)
     proxy = Proxy(redis_server.port)
     proxy.cuts = [cut]
-    with Redis.from_url(proxy.url, socket_timeout=5) as asking:
-        receiver = Receiver(RedisServer(lambda: asking, "redis", retries=2), buffers())
-
+    with receiving(proxy, retries=2) as receiver:
         found = [bytes(view or b"") for view in receiver.get_each(list(values))]
 
         assert found == list(values.values())
         assert proxy.connections == 2
-        receiver.close()
     proxy.close()
 
 
@@ -184,8 +190,7 @@ def test_a_server_that_goes_away_between_two_values_ends_the_reading_with_one_er
 ) -> None:
     values = fill(client, [1_000_000] * 40)
     proxy = Proxy(redis_server.port)
-    with Redis.from_url(proxy.url, socket_timeout=5) as asking:
-        receiver = Receiver(RedisServer(lambda: asking, "redis", retries=2), buffers())
+    with receiving(proxy, retries=2) as receiver:
         reads = receiver.get_each(list(values))
         assert bytes(next(reads) or b"") == values["k0"]
         proxy.close()
@@ -194,7 +199,6 @@ def test_a_server_that_goes_away_between_two_values_ends_the_reading_with_one_er
         with pytest.raises(StoreError, match="cannot read in redis"):
             list(reads)
         assert list(reads) == []
-        receiver.close()
 
 
 def test_what_comes_next_is_on_its_way_while_nobody_waits_for_it(
@@ -202,18 +206,18 @@ def test_what_comes_next_is_on_its_way_while_nobody_waits_for_it(
 ) -> None:
     values = fill(client, [20_000] * 8)
     proxy = Proxy(redis_server.port)
-    with Redis.from_url(proxy.url, socket_timeout=5) as asking:
-        receiver = Receiver(RedisServer(lambda: asking, "redis", retries=2), buffers())
-        with closing(receiver.get_each(list(values))) as reads:
-            next(reads)
-            next(reads)
+    with (
+        receiving(proxy, retries=2) as receiver,
+        closing(receiver.get_each(list(values))) as reads,
+    ):
+        next(reads)
+        next(reads)
 
-            deadline = time.monotonic() + 60
-            while proxy.forwarded_bytes < 6 * 20_000 and time.monotonic() < deadline:
-                time.sleep(0.01)
+        deadline = time.monotonic() + 60
+        while proxy.forwarded_bytes < 6 * 20_000 and time.monotonic() < deadline:
+            time.sleep(0.01)
 
-            assert proxy.forwarded_bytes >= 6 * 20_000
-        receiver.close()
+        assert proxy.forwarded_bytes >= 6 * 20_000
     proxy.close()
 
 
@@ -254,8 +258,7 @@ def test_connections_that_were_closed_meanwhile_cost_no_attempt(
     client.set("k", b"value")
     proxy = Proxy(redis_server.port)
     proxy.delay_seconds = 0.2  # all ask at the same time
-    with Redis.from_url(proxy.url, socket_timeout=5) as asking, ThreadPoolExecutor(4) as threads:
-        receiver = Receiver(RedisServer(lambda: asking, "redis", retries=0), buffers())
+    with receiving(proxy, retries=0) as receiver, ThreadPoolExecutor(4) as threads:
         assert list(threads.map(receiver.get, ["k"] * 4)) == [b"value"] * 4
         assert proxy.connections == 4
         proxy.delay_seconds = 0
@@ -263,7 +266,6 @@ def test_connections_that_were_closed_meanwhile_cost_no_attempt(
 
         assert receiver.get("k") == b"value"
         assert proxy.connections == 5
-        receiver.close()
     proxy.close()
 
 

@@ -121,8 +121,10 @@ def test_an_expired_document_is_gone_as_a_whole(make: MakeStore, client: Redis) 
     [
         lambda store: store.load_manifest(SPACE, "a"),
         lambda store: store.read(SPACE, "a", OLD, "l2:1"),
+        lambda store: list(store.read_each(SPACE, "a", OLD, ["l2:1"])),
+        lambda store: next(store.read_each(SPACE, "a", OLD, ["l2:1", "l2:0"])),
     ],
-    ids=["manifest", "value"],
+    ids=["manifest", "value", "values", "first of values"],
 )
 def test_reading_lets_the_whole_document_live_anew(
     make: MakeStore, client: Redis, read: Callable[[CacheStore], object]
