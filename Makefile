@@ -4,7 +4,9 @@ BIN := .venv/bin
 STAMP := .venv/.setup-done
 # How many processes share the tests; 0 runs them in pytest's own.
 WORKERS ?= 2
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+# Servers, processes and signals share a busy machine with the tests: what failed is tried once more
+# and listed. Tests of what a store may never get wrong have one try (tests/store/conftest.py).
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --reruns 1 -rR
 NOTEBOOKS := first_look pipeline_graph langchain_chains langchain_agent
 
 .DEFAULT_GOAL := help

@@ -3,6 +3,7 @@
 A launcher starts them (`accelerate launch`, `torchrun`) and says in the environment who is who.
 """
 
+import atexit
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Processes:
             if gpus:
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             distributed.init_process_group("nccl" if gpus else "gloo")
+            # Its threads must be joined before the interpreter ends: else the process aborts.
+            atexit.register(distributed.destroy_process_group)
         return Processes(distributed.get_rank(), count)
 
     @property
