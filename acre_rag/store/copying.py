@@ -6,7 +6,7 @@ from typing import Literal
 
 from acre_rag.errors import DamagedCacheError
 from acre_rag.store.archive import open_block, whole_blocks
-from acre_rag.store.encrypted import refuse_encrypted
+from acre_rag.store.encrypted import refuse_encrypted, refuse_encrypted_documents
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore, DocumentWriter
 
@@ -50,6 +50,8 @@ def copy_documents(
             was opened without its key.
     """
     refuse_encrypted(target)
+    for space in target.spaces():  # its mark may have been evicted
+        refuse_encrypted_documents(target, space)
     copier = _Copier(source, target, on_progress or _ignore)
     for space in source.spaces():
         for digest, data in source.manifests(space):

@@ -26,6 +26,7 @@ from acre_rag.store import (
 )
 from acre_rag.store.address import document_digest
 from acre_rag.store.checking import check_documents
+from acre_rag.store.copying import copy_documents
 from acre_rag.store.encrypted import KEY_SPACE
 from acre_rag.store.redis import RedisStore
 from tests.store.places import KEY, EncryptedPlace
@@ -224,6 +225,20 @@ def test_a_store_whose_mark_was_evicted_takes_nothing_in_plain(place: EncryptedP
 
     with pytest.raises(StoreError, match="is encrypted; expected its key"):
         publish(DirectoryStore(place.path), "another")
+
+
+def test_a_store_whose_mark_was_evicted_takes_no_plain_copies(
+    place: EncryptedPlace, tmp_path: Path
+) -> None:
+    (mark,) = [path for path in place.path.glob("*/*/manifest") if SPACE not in str(path)]
+    mark.unlink()
+    plain = DirectoryStore(tmp_path / "plain")
+    publish(plain, "another")
+
+    with pytest.raises(StoreError, match="is encrypted; expected its key"):
+        list(copy_documents(plain, DirectoryStore(place.path)))
+
+    assert len(list(DirectoryStore(place.path).manifests(SPACE))) == 1
 
 
 @pytest.mark.redis
