@@ -10,10 +10,10 @@ from tests.cli.conftest import TEXT, Acre, Start, objects
 
 def test_a_second_process_answers_without_reading_again(start: Start) -> None:
     ingested = start("ingest", "ferry.txt", "--adapter", "none")
-    assert ingested.communicate(timeout=120)[1] == ""
+    assert ingested.communicate(timeout=240)[1] == ""
 
     asked = start("ask", "When?", "--json", "--adapter", "none", "--max-new-tokens", "3")
-    output, errors = asked.communicate(timeout=120)
+    output, errors = asked.communicate(timeout=240)
 
     assert (asked.returncode, errors) == (0, "")
     assert objects(output)[0]["usage"]["encoded_tokens"] == 0
@@ -27,7 +27,7 @@ def test_an_interrupted_run_is_picked_up(start: Start, acre: Acre, folder: Path)
         time.sleep(0.01)
 
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=240)
 
     assert (process.returncode, output) == (130, "")
     assert errors.startswith("interrupted; what was read is kept")
@@ -47,7 +47,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(start: Start, acre: Acre, fol
 
     (folder / "ferry.txt").write_text(TEXT * 4)
     process = start("ingest", "ferry.txt", "--adapter", "none", limit=limit)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=240)
 
     assert (process.returncode, output) == (1, "")
     assert errors.startswith("error: cannot write ")
@@ -66,7 +66,7 @@ def test_a_reader_that_goes_away_is_no_error(start: Start, acre: Acre) -> None:
 
     errors = process.stderr.read()
 
-    assert process.wait(timeout=60) in {0, 1}
+    assert process.wait(timeout=240) in {0, 1}
     process.stderr.close()
     assert errors == ""
 
@@ -76,7 +76,7 @@ def test_an_unexpected_error_is_one_line_and_in_full_with_debug(start: Start) ->
     line = ("ingest", "ferry.txt", "--device", "abacus")
 
     short, full = start(*line), start(*line, "--debug")
-    short_errors, full_errors = short.communicate(timeout=120)[1], full.communicate(timeout=120)[1]
+    short_errors, full_errors = short.communicate(timeout=240)[1], full.communicate(timeout=240)[1]
 
     assert (short.returncode, full.returncode) == (1, 1)
     assert short_errors.startswith("error: ")

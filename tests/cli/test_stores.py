@@ -173,7 +173,7 @@ def test_no_model_is_loaded() -> None:
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=240
     )
 
     assert done.stdout == "0\nFalse\n"

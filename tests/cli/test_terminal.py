@@ -89,7 +89,7 @@ def test_ctrl_c_stops_an_answer_and_gives_the_prompt_back(
     interrupt_until(terminal, lambda shown: bool(re.search(r"stopped; [^?]*\? $", shown)))
     shown = interrupt_until(terminal, lambda shown: "interrupted" in shown)
 
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=240) == 130
     assert "kept" not in shown
 
 
@@ -99,4 +99,4 @@ def test_the_end_of_the_input_leaves(chat: Chat) -> None:
 
     os.write(terminal, b"\x04")
 
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=240) == 0

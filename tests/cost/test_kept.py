@@ -26,7 +26,7 @@ def test_constants_survive_the_process(tmp_path: Path) -> None:
 
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=240,
         env={"PYTHONPATH": ":".join([".", *sys.path])},
     )  # fmt: skip
 

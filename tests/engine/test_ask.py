@@ -18,6 +18,7 @@ from acre_rag.request import Request
 from acre_rag.text.document import Document
 from tests.conftest import FindLocal, MakeEngine
 from tests.engine.texts import ALL, CAT, HEN, QUESTION
+from tests.integrations.conftest import make_talker
 from tests.tiny import CONTEXT, INTERVAL, tiny_local, tiny_settings
 
 NEW = 4
@@ -392,30 +393,25 @@ def test_a_stream_gives_the_answer_piece_by_piece(engine: ACREEngine) -> None:
 
 
 def test_a_closed_stream_stops_the_model(
-    engine: ACREEngine, monkeypatch: pytest.MonkeyPatch
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    engine = make_engine(model=make_talker())  # a word that has ended is what a stream gives
+    engine.ingest(CAT)
     steps = []
     note = streams.Course.note_token
 
     def slow(course: streams.Course) -> None:
         steps.append(time.perf_counter())
-        time.sleep(0.01)  # else the model may be done before it can be stopped
+        time.sleep(0.1)  # else the model may be done before it can be stopped
         note(course)
 
     monkeypatch.setattr(streams.Course, "note_token", slow)
-    engine.reader.local.model.generation_config.eos_token_id = None
-    before = threading.active_count()
 
     stream = engine.stream(QUESTION, ["cat"], max_new_tokens=400)
-    try:
-        next(iter(stream))
-        stream.close()
-    finally:
-        engine.reader.local.model.generation_config.eos_token_id = (
-            engine.reader.local.model.config.eos_token_id
-        )
+    next(iter(stream))
+    stream.close()
 
-    assert threading.active_count() == before
+    assert not [thread for thread in threading.enumerate() if thread.name == "acre-decode"]
     assert 0 < len(steps) < 400
     assert stream.answer.usage.landmarks > 0
     assert engine.reader.local.lock.acquire(blocking=False)

@@ -66,7 +66,7 @@ def test_another_process_reads_nothing_again(make_engine: MakeEngine, tmp_path: 
 
     done = subprocess.run(
         [sys.executable, "-c", _OTHER_PROCESS, str(tmp_path / "caches")],
-        capture_output=True, text=True, check=True, timeout=120,
+        capture_output=True, text=True, check=True, timeout=240,
     )  # fmt: skip
 
     counts, _, text = done.stdout.partition("\n")

@@ -143,7 +143,7 @@ def test_a_store_that_goes_away_is_tried_once_for_each_reading(
 def test_mending_does_not_wait_for_whoever_is_writing(
     make_engine: MakeEngine, tmp_path: Path
 ) -> None:
-    store = DirectoryStore(tmp_path / "caches", lock_seconds=30)
+    store = DirectoryStore(tmp_path / "caches", lock_seconds=240)
     engine = make_engine(store=store)
     engine.ingest(Document(id="a", text=TEXT))
     version = next(engine.documents()).version
@@ -155,7 +155,7 @@ def test_mending_does_not_wait_for_whoever_is_writing(
         started = time.monotonic()
         answer = engine.ask("Where?", refill_tokens=8, max_new_tokens=2)
 
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 120
     assert answer.usage.recomputed_tokens > 0
 
 
@@ -202,13 +202,12 @@ def test_dropping_a_stream_in_the_middle_stops_the_model(
     engine = make_engine(model=make_talker())  # a word that has ended is what a stream gives
     engine.ingest(Document(id="a", text=TEXT))
     steps = []
-    monkeypatch.setattr(Course, "note_token", lambda _: (steps.append(1), time.sleep(0.01)))
-    threads = threading.active_count()
+    monkeypatch.setattr(Course, "note_token", lambda _: (steps.append(1), time.sleep(0.1)))
 
     for _piece in engine.stream("Where?", max_new_tokens=300):
         break
 
-    assert threading.active_count() == threads
+    assert not [thread for thread in threading.enumerate() if thread.name == "acre-decode"]
     assert 0 < len(steps) < 300
 
 

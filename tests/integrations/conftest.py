@@ -1,11 +1,16 @@
 """An engine whose tiny model talks on and on, word by word, for every integration."""
 
+import asyncio
 import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import Tensor
 
 from acre_rag import ACREEngine, Document, LocalModel
+from acre_rag.model.decode import Watch
 from tests.conftest import MakeEngine
 from tests.tiny import FAMILIES, build, tiny_settings, tiny_tokenizer
 
@@ -48,9 +53,11 @@ def talker() -> LocalModel:
 
 
 @pytest.fixture
-def empty_engine(make_engine: MakeEngine, talker: LocalModel) -> ACREEngine:
-    """An engine over an empty store."""
-    return make_engine(model=talker, config=TALKER_SETTINGS)
+def empty_engine(make_engine: MakeEngine, talker: LocalModel) -> Iterator[ACREEngine]:
+    """An engine over an empty store; what was left half said has ended before the next test."""
+    made = make_engine(model=talker, config=TALKER_SETTINGS)
+    yield made
+    asyncio.run(made.worker.run(lambda: None))
 
 
 @pytest.fixture
@@ -58,6 +65,21 @@ def engine(empty_engine: ACREEngine) -> ACREEngine:
     """An engine that has read two documents."""
     empty_engine.ingest([FERRY, DRYER])
     return empty_engine
+
+
+@pytest.fixture
+def tokens(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When each token is made from now on, which takes so long that thousands take a minute."""
+    made: list[float] = []
+    look = Watch.__call__
+
+    def slowly(watch: Watch, ids: Tensor, scores: Tensor, **rest: object) -> Tensor:
+        made.append(time.monotonic())
+        time.sleep(0.02)
+        return look(watch, ids, scores, **rest)
+
+    monkeypatch.setattr(Watch, "__call__", slowly)
+    return made
 
 
 def decoding_threads() -> list[threading.Thread]:

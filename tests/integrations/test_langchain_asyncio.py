@@ -1,7 +1,6 @@
 """`ACREAnswerChain` among many who ask at once, wait, leave, and cancel."""
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from acre_langchain import ACREAnswerChain
 from acre_rag import ACREEngine, AnswerStream
 from tests.integrations.conftest import decoding_threads
 from tests.integrations.event_loops import (
+    LONG,
     answer_after_cancelling,
     check_a_cancelled_question_never_runs,
     check_the_loop_stays_free,
@@ -23,19 +23,22 @@ def chain(engine: ACREEngine) -> ACREAnswerChain:
     return ACREAnswerChain(engine=engine, max_new_tokens=9)
 
 
-def test_closing_a_stream_frees_the_model(engine: ACREEngine) -> None:
-    stream = ACREAnswerChain(engine=engine, max_new_tokens=3000).stream("Go on")
+def test_closing_a_stream_frees_the_model(engine: ACREEngine, tokens: list[float]) -> None:
+    stream = ACREAnswerChain(engine=engine, max_new_tokens=LONG).stream("Go on")
     next(stream), next(stream)
     assert decoding_threads()
 
     stream.close()
 
     assert not decoding_threads()
+    assert len(tokens) < LONG
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_cancelling_a_question_frees_the_model(engine: ACREEngine, streaming: bool) -> None:
-    endless = ACREAnswerChain(engine=engine, max_new_tokens=3000)
+def test_cancelling_a_question_frees_the_model(
+    engine: ACREEngine, streaming: bool, tokens: list[float]
+) -> None:
+    endless = ACREAnswerChain(engine=engine, max_new_tokens=LONG)
     brief = ACREAnswerChain(engine=engine, max_new_tokens=2)
 
     async def drain() -> None:
@@ -44,22 +47,21 @@ def test_cancelling_a_question_frees_the_model(engine: ACREEngine, streaming: bo
         async for _ in endless.astream("Go on"):
             pass
 
-    answer = answer_after_cancelling(drain, lambda: brief.ainvoke(QUESTION))
+    answer = answer_after_cancelling(drain, lambda: brief.ainvoke(QUESTION), tokens)
     assert answer["answer"] == brief.invoke(QUESTION)["answer"]
 
 
-def test_leaving_an_async_stream_frees_the_model(engine: ACREEngine) -> None:
+def test_leaving_an_async_stream_frees_the_model(engine: ACREEngine, tokens: list[float]) -> None:
     async def leave() -> None:
-        parts = ACREAnswerChain(engine=engine, max_new_tokens=3000).astream("Go on")
+        parts = ACREAnswerChain(engine=engine, max_new_tokens=LONG).astream("Go on")
         await anext(parts)
         await anext(parts)
         await parts.aclose()
-        deadline = time.perf_counter() + 2
-        while decoding_threads():
-            assert time.perf_counter() < deadline
-            await asyncio.sleep(0.001)
+        await engine.worker.run(lambda: None)
 
     asyncio.run(leave())
+    assert not decoding_threads()
+    assert len(tokens) < LONG
 
 
 def test_sixteen_questions_at_once_get_their_own_answers(engine: ACREEngine) -> None:
@@ -73,12 +75,15 @@ def test_sixteen_questions_at_once_get_their_own_answers(engine: ACREEngine) -> 
     assert [out["answer"] for out in asyncio.run(all_at_once())] == one_by_one
 
 
-def test_a_cancelled_question_that_waits_its_turn_never_runs(engine: ACREEngine) -> None:
-    chain = ACREAnswerChain(engine=engine, max_new_tokens=40)
+def test_a_cancelled_question_that_waits_its_turn_never_runs(
+    engine: ACREEngine, tokens: list[float]
+) -> None:
+    chain = ACREAnswerChain(engine=engine, max_new_tokens=4)
 
-    check_a_cancelled_question_never_runs(chain.ainvoke)
+    check_a_cancelled_question_never_runs(engine, chain.ainvoke, tokens)
 
 
+@pytest.mark.usefixtures("tokens")
 def test_the_event_loop_stays_free_while_the_model_works(engine: ACREEngine) -> None:
     check_the_loop_stays_free(ACREAnswerChain(engine=engine, max_new_tokens=60).ainvoke)
 

@@ -160,17 +160,21 @@ def test_a_config_that_cannot_be_written_down_does_no_harm(engine: ACREEngine) -
 def test_a_cancelled_question_that_waits_its_turn_never_runs(
     engine: ACREEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    retriever = ACRERetriever(engine=engine)
+    retriever, chain = ACRERetriever(engine=engine), ACREAnswerChain(engine=engine)
+    asked: list[object] = []
 
     async def ask_and_cancel() -> None:
-        first = asyncio.create_task(ACREAnswerChain(engine=engine).ainvoke("Go on"))
-        await asyncio.sleep(0)
-        second = asyncio.create_task(retriever.ainvoke(QUESTION))
-        await asyncio.sleep(0)
-        second.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await second
+        with engine.reader.local.lock:  # until the second has heard of it, the first cannot end
+            first = asyncio.create_task(chain.ainvoke("Go on"))
+            await asyncio.sleep(0)
+            second = asyncio.create_task(retriever.ainvoke(QUESTION))
+            await asyncio.sleep(0)
+            second.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await second
         await first
+        await engine.worker.run(lambda: None)
 
-    monkeypatch.setattr(engine, "retrieve", pytest.fail)
+    monkeypatch.setattr(engine, "retrieve", lambda *_, **__: asked.append(_))
     asyncio.run(ask_and_cancel())
+    assert asked == []

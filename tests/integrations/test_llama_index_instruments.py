@@ -24,6 +24,7 @@ from llama_index.core.schema import NodeRelationship, NodeWithScore, RelatedNode
 
 from acre_llama_index import ACRELLM, ACREQueryEngine, ACRERetriever
 from acre_rag import ACREEngine, ACREError
+from tests.integrations.event_loops import LONG
 
 QUESTION = "When does the ferry leave?"
 
@@ -170,10 +171,11 @@ def test_a_model_that_fails_is_told_as_a_failure(
 
 
 @pytest.mark.parametrize("later", [False, True])
+@pytest.mark.usefixtures("tokens")
 def test_an_answer_that_is_stopped_ends_with_what_was_said(
     engine: ACREEngine, recorder: Recorder, later: bool
 ) -> None:
-    query_engine = ACREQueryEngine(engine, streaming=True, max_new_tokens=3000)
+    query_engine = ACREQueryEngine(engine, streaming=True, max_new_tokens=LONG)
 
     async def read_one() -> tuple[object, str]:
         response = await query_engine.aquery("Go on")

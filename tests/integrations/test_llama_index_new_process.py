@@ -50,7 +50,7 @@ def test_an_index_is_loaded_in_a_new_process_and_reads_nothing_again(
 
     done = subprocess.run(
         [sys.executable, "-c", LATER, str(tmp_path / "caches"), folder],
-        capture_output=True, text=True, check=False, timeout=120, env=environment,
+        capture_output=True, text=True, check=False, timeout=240, env=environment,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ from acre_llama_index import ACREResponse, ACRERetriever
 from acre_rag import ACREEngine, ACREError, ACREQueryEngine, Document
 from tests.integrations.conftest import DRYER, FERRY, decoding_threads
 from tests.integrations.event_loops import (
+    LONG,
     answer_after_cancelling,
     check_a_cancelled_question_never_runs,
     check_the_loop_stays_free,
@@ -149,9 +150,12 @@ def test_an_async_stream_gives_the_answer_in_pieces(engine: ACREEngine) -> None:
     assert response.metadata["usage"]["encoded_tokens"] == 0
 
 
+@pytest.mark.usefixtures("tokens")
 def test_pieces_come_while_the_model_is_still_at_it(engine: ACREEngine) -> None:
+    query_engine = ACREQueryEngine(engine, streaming=True, max_new_tokens=LONG)
+
     async def first_piece() -> None:
-        response = await ACREQueryEngine(engine, streaming=True, max_new_tokens=900).aquery("Go on")
+        response = await query_engine.aquery("Go on")
         await anext(response.response_gen)
         assert decoding_threads()
         await response.response_gen.aclose()
@@ -170,23 +174,27 @@ def test_sixteen_questions_at_once_get_their_own_answers(engine: ACREEngine) -> 
     assert [str(answer) for answer in asyncio.run(all_at_once())] == one_by_one
 
 
+@pytest.mark.usefixtures("tokens")
 def test_the_event_loop_stays_free_while_the_model_works(engine: ACREEngine) -> None:
     check_the_loop_stays_free(ACREQueryEngine(engine, max_new_tokens=60).aquery)
 
 
-def test_closing_a_stream_frees_the_model(engine: ACREEngine) -> None:
-    response = ACREQueryEngine(engine, streaming=True, max_new_tokens=3000).query("Go on")
+def test_closing_a_stream_frees_the_model(engine: ACREEngine, tokens: list[float]) -> None:
+    response = ACREQueryEngine(engine, streaming=True, max_new_tokens=LONG).query("Go on")
     next(response.response_gen)
 
     response.response_gen.close()
 
     assert not decoding_threads()
+    assert 0 < len(tokens) < LONG
     assert response.metadata["usage"]["refilled_tokens"] > 0
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_cancelling_a_question_frees_the_model(engine: ACREEngine, streaming: bool) -> None:
-    endless = ACREQueryEngine(engine, streaming=streaming, max_new_tokens=3000)
+def test_cancelling_a_question_frees_the_model(
+    engine: ACREEngine, streaming: bool, tokens: list[float]
+) -> None:
+    endless = ACREQueryEngine(engine, streaming=streaming, max_new_tokens=LONG)
     brief = ACREQueryEngine(engine, max_new_tokens=2)
 
     async def drain() -> None:
@@ -195,14 +203,16 @@ def test_cancelling_a_question_frees_the_model(engine: ACREEngine, streaming: bo
             async for _ in response.async_response_gen():
                 pass
 
-    answer = answer_after_cancelling(drain, lambda: brief.aquery(QUESTION))
+    answer = answer_after_cancelling(drain, lambda: brief.aquery(QUESTION), tokens)
     assert str(answer) == str(brief.query(QUESTION))
 
 
-def test_a_cancelled_question_that_waits_its_turn_never_runs(engine: ACREEngine) -> None:
-    query_engine = ACREQueryEngine(engine, max_new_tokens=40)
+def test_a_cancelled_question_that_waits_its_turn_never_runs(
+    engine: ACREEngine, tokens: list[float]
+) -> None:
+    query_engine = ACREQueryEngine(engine, max_new_tokens=4)
 
-    check_a_cancelled_question_never_runs(query_engine.aquery)
+    check_a_cancelled_question_never_runs(engine, query_engine.aquery, tokens)
 
 
 def test_an_answer_that_nobody_reads_blocks_nobody(engine: ACREEngine) -> None:
