@@ -39,7 +39,8 @@ def check_a_cancelled_question_never_runs(
         with engine.reader.local.lock:  # until the second has heard of it, the first cannot end
             first = asyncio.create_task(ask("Go on"))
             second = asyncio.create_task(ask("And on"))
-            await asyncio.sleep(0)
+            for _ in range(100):  # it comes as far as it can
+                await asyncio.sleep(0)
             second.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await second

@@ -168,7 +168,8 @@ def test_a_cancelled_question_that_waits_its_turn_never_runs(
             first = asyncio.create_task(chain.ainvoke("Go on"))
             await asyncio.sleep(0)
             second = asyncio.create_task(retriever.ainvoke(QUESTION))
-            await asyncio.sleep(0)
+            for _ in range(100):  # it comes as far as it can
+                await asyncio.sleep(0)
             second.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await second
