@@ -176,7 +176,7 @@ class CacheArchive:
         """
         refuse_encrypted(self.store)
         if not self._known_plain:
-            refuse_encrypted_documents(self.store, self.space)
+            refuse_encrypted_documents(self.store)
             self._known_plain = True
         with self.store.writer(self.space, document_id, version, wait=wait) as writer:
             yield ArchiveWriter(writer, space=self.space, document_id=document_id, version=version)

@@ -50,8 +50,7 @@ def copy_documents(
             was opened without its key.
     """
     refuse_encrypted(target)
-    for space in target.spaces():  # its mark may have been evicted
-        refuse_encrypted_documents(target, space)
+    refuse_encrypted_documents(target)
     copier = _Copier(source, target, on_progress or _ignore)
     for space in source.spaces():
         for digest, data in source.manifests(space):

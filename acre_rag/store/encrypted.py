@@ -291,15 +291,18 @@ def refuse_encrypted(store: CacheStore) -> None:
         raise _encrypted(store)
 
 
-def refuse_encrypted_documents(store: CacheStore, space: str) -> None:
-    """Keep plain text out of a space whose documents are encrypted, where the mark was evicted.
+def refuse_encrypted_documents(store: CacheStore) -> None:
+    """Keep plain text out of a store whose documents are encrypted, where the mark was evicted.
+
+    The first document of each space tells: reading every manifest would take too long.
 
     Raises:
         StoreError: They are, and the store was opened without its key.
     """
-    _, manifest = next(store.manifests(space), ("", b""))
-    if manifest.startswith(ENCRYPTED):
-        raise _encrypted(store)
+    for space in store.spaces():
+        _, manifest = next(store.manifests(space), ("", b""))
+        if manifest.startswith(ENCRYPTED):
+            raise _encrypted(store)
 
 
 def _encrypted(store: CacheStore) -> StoreError:

@@ -37,9 +37,9 @@ OTHER_KEY = "1e" * 32
 MANIFEST = manifest_of()
 
 
-def publish(store: CacheStore, document_id: str = DOCUMENT) -> None:
+def publish(store: CacheStore, document_id: str = DOCUMENT, space: str = SPACE) -> None:
     manifest = manifest_of(document_id=document_id)
-    with CacheArchive(store, SPACE).writer(document_id, VERSION) as writer:
+    with CacheArchive(store, space).writer(document_id, VERSION) as writer:
         for name, block in blocks_of(manifest).items():
             writer.write_block(name, block)
         writer.publish(manifest)
@@ -219,12 +219,15 @@ def test_plain_documents_behind_encrypted_ones_are_found_too(place: EncryptedPla
         publish(place.open(), "another")
 
 
-def test_a_store_whose_mark_was_evicted_takes_nothing_in_plain(place: EncryptedPlace) -> None:
+@pytest.mark.parametrize("space", [SPACE, "07be" * 6])
+def test_a_store_whose_mark_was_evicted_takes_nothing_in_plain(
+    place: EncryptedPlace, space: str
+) -> None:
     (mark,) = [path for path in place.path.glob("*/*/manifest") if SPACE not in str(path)]
     mark.unlink()
 
     with pytest.raises(StoreError, match="is encrypted; expected its key"):
-        publish(DirectoryStore(place.path), "another")
+        publish(DirectoryStore(place.path), "another", space)
 
 
 def test_a_store_whose_mark_was_evicted_takes_no_plain_copies(

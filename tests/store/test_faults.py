@@ -57,10 +57,17 @@ def engine(store: CacheStore) -> ACREEngine:
 
 
 @pytest.fixture
-def calls(store: CacheStore, engine: ACREEngine) -> int:
+def published() -> bool:
+    """Whether there is an older document."""
+    return True
+
+
+@pytest.fixture
+def calls(store: CacheStore, engine: ACREEngine, published: bool) -> int:
     """Calls of an ingest that goes well."""
     counting = FaultyStore(store, fail, at=NEVER, when="before")
-    engine.ingest([OLD])
+    if published:
+        engine.ingest([OLD])
     ingest_into(counting, engine.reader, NEW)
     engine.delete("farm")
     return counting.calls
