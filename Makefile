@@ -6,7 +6,7 @@ STAMP := .venv/.setup-done
 WORKERS ?= 2
 # Servers, processes and signals share a busy machine with the tests: what failed is tried once more
 # and listed. Tests of what a store may never get wrong have one try (tests/store/conftest.py).
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --reruns 1 -rR
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --reruns 1 -raR
 NOTEBOOKS := first_look pipeline_graph langchain_chains langchain_agent
 
 .DEFAULT_GOAL := help

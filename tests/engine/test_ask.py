@@ -1,4 +1,3 @@
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +17,7 @@ from acre_rag.request import Request
 from acre_rag.text.document import Document
 from tests.conftest import FindLocal, MakeEngine
 from tests.engine.texts import ALL, CAT, HEN, QUESTION
-from tests.integrations.conftest import make_talker
+from tests.integrations.conftest import decoding_threads, make_talker
 from tests.tiny import CONTEXT, INTERVAL, tiny_local, tiny_settings
 
 NEW = 4
@@ -411,7 +410,7 @@ def test_a_closed_stream_stops_the_model(
     next(iter(stream))
     stream.close()
 
-    assert not [thread for thread in threading.enumerate() if thread.name == "acre-decode"]
+    assert not decoding_threads()
     assert 0 < len(steps) < 400
     assert stream.answer.usage.landmarks > 0
     assert engine.reader.local.lock.acquire(blocking=False)

@@ -1,7 +1,6 @@
 """What happens to a question while the store, the document or the model changes under it."""
 
 import logging
-import threading
 import time
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from acre_rag.model.reader import DocumentReader
 from acre_rag.store import CacheArchive, DirectoryStore
 from acre_rag.text.document import Document
 from tests.conftest import FindLocal, MakeEngine
-from tests.integrations.conftest import make_talker
+from tests.integrations.conftest import decoding_threads, make_talker
 from tests.tiny import tiny_adapter, tiny_local, tiny_settings
 
 TEXT = "The lamp is in the harbour and the key is under the stone. " * 6
@@ -207,7 +206,7 @@ def test_dropping_a_stream_in_the_middle_stops_the_model(
     for _piece in engine.stream("Where?", max_new_tokens=300):
         break
 
-    assert not [thread for thread in threading.enumerate() if thread.name == "acre-decode"]
+    assert not decoding_threads()
     assert 0 < len(steps) < 300
 
 

@@ -36,20 +36,30 @@ def check_a_cancelled_question_never_runs(
     """Cancel a question that waits for another one's answer."""
 
     async def ask_and_cancel() -> None:
-        with engine.reader.local.lock:  # until the second has heard of it, the first cannot end
-            first = asyncio.create_task(ask("Go on"))
-            second = asyncio.create_task(ask("And on"))
-            for _ in range(100):  # it comes as far as it can
-                await asyncio.sleep(0)
-            second.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await second
-        await first
+        await cancel_while_it_waits(engine, ask("Go on"), ask("And on"))
         made = len(tokens)
         await engine.worker.run(lambda: None)
         assert len(tokens) == made > 0
 
     asyncio.run(ask_and_cancel())
+
+
+async def cancel_while_it_waits(
+    engine: ACREEngine,
+    answering: Coroutine[Any, Any, object],
+    waiting: Coroutine[Any, Any, object],
+) -> None:
+    """Cancel what waits for an answer, and let that come to its end."""
+    with engine.reader.local.lock:  # until the second has heard of it, the first cannot end
+        first = asyncio.create_task(answering)
+        await asyncio.sleep(0)  # so that it comes first
+        second = asyncio.create_task(waiting)
+        for _ in range(100):  # it comes as far as it can
+            await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+    await first
 
 
 def answer_after_cancelling(

@@ -16,6 +16,7 @@ from acre_langchain import ACREAnswerChain, ACRERetriever, ACRETool, ChatACRE
 from acre_rag import ACREEngine, ACREError
 from acre_rag import Document as ACREDocument
 from tests.integrations.conftest import DRYER, FERRY, decoding_threads
+from tests.integrations.event_loops import cancel_while_it_waits
 
 QUESTION = "When does the ferry leave?"
 TEXTS = {FERRY.id: FERRY.text, DRYER.id: DRYER.text}
@@ -164,16 +165,7 @@ def test_a_cancelled_question_that_waits_its_turn_never_runs(
     asked: list[object] = []
 
     async def ask_and_cancel() -> None:
-        with engine.reader.local.lock:  # until the second has heard of it, the first cannot end
-            first = asyncio.create_task(chain.ainvoke("Go on"))
-            await asyncio.sleep(0)
-            second = asyncio.create_task(retriever.ainvoke(QUESTION))
-            for _ in range(100):  # it comes as far as it can
-                await asyncio.sleep(0)
-            second.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await second
-        await first
+        await cancel_while_it_waits(engine, chain.ainvoke("Go on"), retriever.ainvoke(QUESTION))
         await engine.worker.run(lambda: None)
 
     monkeypatch.setattr(engine, "retrieve", lambda *_, **__: asked.append(_))
