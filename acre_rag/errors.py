@@ -9,6 +9,7 @@
     │   └── UnsupportedModelError   it loads, but refilling would not be exact
     ├── AdapterError           a landmark adapter is missing, broken, or made for another model
     └── StoreError             a store cannot be opened, reached, read or written
+        ├── StoreOptionError   its URL, path or an option makes no sense (and a ConfigError)
         ├── DamagedCacheError  a stored value is missing, corrupt, or belongs to something else
         └── DocumentReplacedError   a document was replaced or deleted while it was asked
 
@@ -60,6 +61,10 @@ class AdapterError(ACREError):
 
 class StoreError(ACREError):
     """A store cannot be opened, reached, read or written."""
+
+
+class StoreOptionError(StoreError, ConfigError):
+    """The path or URL of a store, or an option of it, makes no sense: nothing was reached."""
 
 
 class DamagedCacheError(StoreError):

@@ -1,7 +1,7 @@
 """From options to what a command works with: a store, an engine."""
 
 import gc
-import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -61,9 +61,9 @@ def _closing(location: str | None, opened: Callable[[], "CacheStore"]) -> Iterat
     except ConfigError as error:
         raise MisuseError(str(error)) from error
     except StoreError as error:
-        from acre_rag.store.location import is_server
+        from acre_rag.store.location import default_location, is_server
 
-        if location is not None and is_server(location):
+        if is_server(default_location() if location is None else location):
             raise
         raise MisuseError(str(error)) from error
     with closing(store):
@@ -110,12 +110,16 @@ def check_writable(store: "CacheStore") -> None:
         return
     place = Path(store.url)
     there = next(path for path in (place, *place.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    try:
+        # Permissions do not tell of what is read-only, or no disk at all.
+        with tempfile.TemporaryDirectory(prefix=".acre-", dir=there):
+            pass
+    except OSError as error:
         found = "takes no files" if there.is_dir() else "is a file"
         raise StoreError(
             f"the store {place} cannot be written: {there} {found}; expected a directory of "
             "yours: name another with --store or ACRE_STORE"
-        )
+        ) from error
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from acre_rag.errors import DamagedCacheError
 from acre_rag.store.address import check_hex
 from acre_rag.store.codec import decode_block, encode_block, encoded_bytes
 from acre_rag.store.damage import or_damage
-from acre_rag.store.encrypted import refuse_encrypted, refuse_encrypted_documents
 from acre_rag.store.frame import Label
+from acre_rag.store.key_mark import refuse_encrypted, refuse_encrypted_documents
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore, DocumentWriter
 

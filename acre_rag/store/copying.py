@@ -6,7 +6,7 @@ from typing import Literal
 
 from acre_rag.errors import DamagedCacheError
 from acre_rag.store.archive import open_block, whole_blocks
-from acre_rag.store.encrypted import refuse_encrypted, refuse_encrypted_documents
+from acre_rag.store.key_mark import refuse_encrypted, refuse_encrypted_documents
 from acre_rag.store.manifest import Manifest
 from acre_rag.store.protocol import CacheStore, DocumentWriter
 

@@ -1,8 +1,7 @@
 """Any store, encrypted: whoever reads the disk or the server learns sizes and models, no text.
 
 Values and manifests are encrypted, each for its place. Ids of documents and versions, which are
-digests of what might be guessed, are replaced by digests that need the key. One small document in
-a space of its own tells a wrong key from an empty store.
+digests of what might be guessed, are replaced by digests that need the key.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -13,12 +12,11 @@ from functools import partial
 from acre_rag.errors import DamagedCacheError, StoreError
 from acre_rag.store.address import check_hex, document_digest
 from acre_rag.store.damage import or_damage
-from acre_rag.store.frame import ENCRYPTED, Label
+from acre_rag.store.frame import Label
 from acre_rag.store.key import OVERHEAD_BYTES, StoreKey
+from acre_rag.store.key_mark import KEY_SPACE, KeyMark
 from acre_rag.store.protocol import ByteRun, CacheStore, DocumentWriter
 
-KEY_SPACE = b"acre key".hex()
-_KEY_PLACE = (KEY_SPACE, "key", KEY_SPACE)
 _MANIFEST = "manifest"
 _DIGEST_BYTES = 40
 
@@ -41,8 +39,7 @@ class EncryptedStore:
     def __init__(self, store: CacheStore, key: StoreKey) -> None:
         self._store = store
         self._key = key
-        self._unlocked = False
-        self._marked = False
+        self._mark = KeyMark(store, key, self._opens)
         self.url = store.url
 
     def __repr__(self) -> str:
@@ -50,7 +47,7 @@ class EncryptedStore:
 
     def load_manifest(self, space: str, document_id: str) -> bytes | None:
         """Read what was published of a document; `None` when nothing is."""
-        self._unlock()
+        self._mark.check()
         hidden = self._hidden(document_id)
         with _named(hidden, document_id):
             data = self._store.load_manifest(space, hidden)
@@ -58,7 +55,7 @@ class EncryptedStore:
 
     def read(self, space: str, document_id: str, version: str, name: str) -> memoryview:
         """Read a value, and decrypt it."""
-        self._unlock()
+        self._mark.check()
         place = self._place(space, document_id, version)
         with _named(place.hidden, document_id):
             data = self._store.read(space, place.hidden, place.version, name)
@@ -68,7 +65,7 @@ class EncryptedStore:
         self, space: str, document_id: str, version: str, names: Sequence[str]
     ) -> Generator[memoryview | DamagedCacheError, None, None]:
         """Read values one after the other, and decrypt them."""
-        self._unlock()
+        self._mark.check()
         place = self._place(space, document_id, version)
         values = self._store.read_each(space, place.hidden, place.version, names)
         with _named(place.hidden, document_id), closing(values):
@@ -83,7 +80,7 @@ class EncryptedStore:
         self, space: str, document_id: str, version: str, *, wait: bool = True
     ) -> Iterator[DocumentWriter]:
         """Lock a document for writing, until the context ends."""
-        self._hold_mark()
+        self._mark.keep()
         place = self._place(space, document_id, version)
         with (
             _named(place.hidden, document_id),
@@ -93,27 +90,27 @@ class EncryptedStore:
 
     def delete(self, space: str, document_id: str) -> bool:
         """Remove a document with all its values, staged ones too; was it published?"""
-        self._unlock()
+        self._mark.check()
         hidden = self._hidden(document_id)
         with _named(hidden, document_id):
             return self._store.delete(space, hidden)
 
     def pin(self, space: str, document_id: str, *, pinned: bool = True) -> bool:
         """Keep a document for good, neither expired nor evicted, or no longer; is it there?"""
-        self._unlock()
+        self._mark.check()
         hidden = self._hidden(document_id)
         with _named(hidden, document_id):
             return self._store.pin(space, hidden, pinned=pinned)
 
     def manifests(self, space: str) -> Iterator[tuple[str, bytes]]:
         """Go through what is published in a space: digests of the document ids, and manifests."""
-        self._unlock()
+        self._mark.check()
         for digest, data in self._store.manifests(space):
             yield self._opened(space, digest, data)
 
     def spaces(self) -> list[str]:
         """List the spaces that hold a published document, in order."""
-        self._unlock()
+        self._mark.check()
         return [space for space in self._store.spaces() if space != KEY_SPACE]
 
     def close(self) -> None:
@@ -145,80 +142,8 @@ class EncryptedStore:
             return digest, b""
         return str(plain[:_DIGEST_BYTES], "ascii"), bytes(plain[_DIGEST_BYTES:])
 
-    def _unlock(self) -> bool:
-        """Hold the key to the store, once; is there anything yet that it could be held to?
-
-        Raises:
-            StoreError: The store was encrypted with another key.
-        """
-        if self._unlocked:
-            return True
-        space, document_id, _ = _KEY_PLACE
-        mark = self._store.load_manifest(space, document_id)
-        if mark is None:
-            return False
-        try:
-            self._key.decrypt(mark, space, Label(document_id, _MANIFEST))
-        except DamagedCacheError as error:
-            raise StoreError(
-                f"found a key that does not open {self.url}; expected the one that it was "
-                f"encrypted with: pass that key (nothing was changed)"
-            ) from error
-        self._unlocked = True
-        return True
-
-    def _hold_mark(self) -> None:
-        """See to it, once, that the store is marked with this key, and stays so.
-
-        Raises:
-            StoreError: It was encrypted with another key, or has documents that are in plain.
-        """
-        if self._marked:
-            return
-        if not self._unlock():
-            self._lay_down_key()
-        # Without its mark the store would be taken for one in plain.
-        space, document_id, _ = _KEY_PLACE
-        self._store.pin(space, document_id)
-        self._marked = True
-
-    def _lay_down_key(self) -> None:
-        """Mark a store without documents as encrypted with this key.
-
-        Raises:
-            StoreError: It has documents that this key does not open.
-        """
-        space, document_id, _ = _KEY_PLACE
-        with self._store.writer(*_KEY_PLACE) as writer:
-            if self._unlock():
-                return  # somebody else was faster, with the same key
-            self._check_documents()
-            mark = self._key.encrypt([b"acre"], space, Label(document_id, _MANIFEST))
-            writer.publish(b"".join(mark))
-
-    def _check_documents(self) -> None:
-        """Refuse a store without a mark, unless it is empty, or this key's whose mark was lost.
-
-        One document that the key opens will do, others may be damaged; one in plain will not.
-
-        Raises:
-            StoreError: It has documents that were stored without this key.
-        """
-        empty, opened = True, False
-        for space in self._store.spaces():
-            for digest, data in self._store.manifests(space):
-                empty = False
-                opened = opened or bool(self._opened(space, digest, data)[1])
-                if not data.startswith(ENCRYPTED):
-                    raise self._stored_otherwise()
-        if not empty and not opened:
-            raise self._stored_otherwise()
-
-    def _stored_otherwise(self) -> StoreError:
-        return StoreError(
-            f"{self.url} holds documents that were stored without this key; expected an empty "
-            "store: name another one, and bring them with acre stores copy"
-        )
+    def _opens(self, space: str, digest: str, data: bytes) -> bool:
+        return bool(self._opened(space, digest, data)[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,38 +203,6 @@ class _EncryptedWriter:
     def publish(self, manifest: bytes) -> None:
         """Show this version to readers in one step, and remove the version it replaces."""
         self._writer.publish(self._place.encrypt_manifest(manifest))
-
-
-def refuse_encrypted(store: CacheStore) -> None:
-    """Keep plain text out of a store that is encrypted.
-
-    Raises:
-        StoreError: The store is encrypted, and was opened without its key.
-    """
-    space, document_id, _ = _KEY_PLACE
-    if store.load_manifest(space, document_id) is not None:
-        raise _encrypted(store)
-
-
-def refuse_encrypted_documents(store: CacheStore) -> None:
-    """Keep plain text out of a store whose documents are encrypted, where the mark was evicted.
-
-    The first document of each space tells: reading every manifest would take too long.
-
-    Raises:
-        StoreError: They are, and the store was opened without its key.
-    """
-    for space in store.spaces():
-        _, manifest = next(store.manifests(space), ("", b""))
-        if manifest.startswith(ENCRYPTED):
-            raise _encrypted(store)
-
-
-def _encrypted(store: CacheStore) -> StoreError:
-    return StoreError(
-        f"{store.url} is encrypted; expected its key: put it into ACRE_STORE_KEY, or name a "
-        "file with --key-file (where a store is copied to, with --to-key-file)"
-    )
 
 
 @contextmanager

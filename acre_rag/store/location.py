@@ -6,7 +6,7 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
-from acre_rag.errors import StoreError
+from acre_rag.errors import StoreOptionError
 from acre_rag.store.directory import DirectoryStore
 from acre_rag.store.encrypted import EncryptedStore
 from acre_rag.store.key import StoreKey, read_key
@@ -44,6 +44,7 @@ def open_store(
             without that leaves it as it is.
 
     Raises:
+        StoreOptionError: The location, or an option in it, makes no sense.
         StoreError: The place is no store, or cannot be reached.
         ConfigError: What the environment has is no key.
     """
@@ -52,23 +53,27 @@ def open_store(
     return store if key is None else EncryptedStore(store, key)
 
 
+def default_location() -> str:
+    """Say where caches are kept by default: in `ACRE_STORE`, else in a directory of the user."""
+    return os.environ.get("ACRE_STORE") or str(user_data_path("acre_rag") / "store")
+
+
 def open_plain_store(location: str | os.PathLike[str] | None = None) -> CacheStore:
     """Open the store at a place as `open_store` does, whatever key the environment has.
 
     Raises:
+        StoreOptionError: The location, or an option in it, makes no sense.
         StoreError: The place is no store, or cannot be reached.
     """
-    if location is None:
-        location = os.environ.get("ACRE_STORE") or user_data_path("acre_rag") / "store"
-    place = os.fspath(location)
+    place = os.fspath(default_location() if location is None else location)
     if not place:
-        raise StoreError("found an empty store location; expected a path or a URL: name one")
+        raise StoreOptionError("found an empty store location; expected a path or a URL: name one")
     scheme = _SCHEME.match(place)
     if scheme is None:
         try:
             return DirectoryStore(Path(place).expanduser())
         except RuntimeError as error:
-            raise StoreError(
+            raise StoreOptionError(
                 f"found a store location in the home of a user who has none, {place!r:.300}; "
                 "expected a path: write it out"
             ) from error
@@ -78,7 +83,7 @@ def open_plain_store(location: str | os.PathLike[str] | None = None) -> CacheSto
         return RedisStore(place)
     supported = ", ".join(f"{name}://" for name in REDIS_SCHEMES)
     # The rest of the URL may hold a password.
-    raise StoreError(
+    raise StoreOptionError(
         f"found a store location that starts with {scheme[0]!r}; expected a path, or one of "
         f"{supported}: use one of these"
     )

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from acre_rag.errors import StoreError
+from acre_rag.errors import StoreOptionError
 from acre_rag.store.redis_server import TIMEOUT_SECONDS, Client
 
 _SENTINEL_PORT = 26379
@@ -42,7 +42,7 @@ def target_of_url(url: str) -> Target:
     """Make sense of a URL, without connecting yet.
 
     Raises:
-        StoreError: The URL is malformed, or asks for answers that are decoded.
+        StoreOptionError: The URL is malformed, or asks for answers that are decoded.
     """
     if "decode_responses" in url.partition("?")[2]:
         raise _decoding()
@@ -59,12 +59,13 @@ def target_of_url(url: str) -> Target:
                 pool = client.connection_pool
                 # Options that do not exist come to light in the class of the connection.
                 pool.connection_class(**pool.connection_kwargs)
+                _check_port(pool.connection_kwargs)
     except (ValueError, TypeError, RedisError):
         # The words of the error, and those of its causes, may hold a password.
         pass
     else:
         return Target(url_of_client(client), lambda: client)
-    raise StoreError(
+    raise StoreOptionError(
         "found a malformed Redis URL; expected redis://user:password@host:port/number, "
         "rediss://, unix:///path, redis+sentinel://host:port,host:port/name or "
         "redis+cluster://host:port, with known options: correct it, and escape what is special "
@@ -76,10 +77,10 @@ def target_of_client(client: object) -> Target:
     """Take a client as it is.
 
     Raises:
-        StoreError: The client is none of redis-py's, is asynchronous, or decodes answers.
+        StoreOptionError: The client is none of redis-py's, is asynchronous, or decodes answers.
     """
     if not isinstance(client, (redis.Redis, redis.RedisCluster)):
-        raise StoreError(
+        raise StoreOptionError(
             f"found a client of {type(client)}; expected redis.Redis or redis.RedisCluster: pass "
             "one"
         )
@@ -108,8 +109,8 @@ def url_of_client(client: Client) -> str:
     return f"{scheme}://{_address(host, port)}/{number}"
 
 
-def _decoding() -> StoreError:
-    return StoreError(
+def _decoding() -> StoreOptionError:
+    return StoreOptionError(
         "found a client that decodes answers; expected one that gives bytes: leave out "
         "decode_responses"
     )
@@ -134,13 +135,20 @@ def _connection_options(url: str) -> dict[str, Any]:
     options: dict[str, Any] = _patience() | dict(parse_url(url))
     made_by = options.pop("connection_class", redis.Connection)
     made_by(**options)
+    _check_port(options)
     return options | ({"ssl": True} if made_by is redis.SSLConnection else {})
+
+
+def _check_port(options: dict[str, Any]) -> None:
+    # The client would find out when it connects, as if the server were away.
+    if not 1 <= options.get("port", 1) <= 65535:
+        raise ValueError("ports go from 1 to 65535")
 
 
 def _cluster(url: str) -> Target:
     options = _connection_options(url)
-    if options.pop("db", 0):
-        raise ValueError("a cluster has one database, number 0")
+    if options.pop("db", 0) or "host" not in options:
+        raise ValueError("a cluster has a host, and one database, number 0")
 
     def connect() -> Client:
         # It tries each server that it knows, and asks a second one where the first is lost.
@@ -150,7 +158,7 @@ def _cluster(url: str) -> Target:
         return made
 
     scheme = "rediss" if options.get("ssl") else "redis"
-    address = _address(options.get("host", "localhost"), options.get("port", 6379))
+    address = _address(options["host"], options.get("port", 6379))
     return Target(f"{scheme}+cluster://{address}", connect)
 
 
@@ -182,6 +190,7 @@ def _sentinel_client(scheme: str, rest: str) -> Client:
 
 def _host_and_port(address: str) -> tuple[str, int]:
     parsed = parse_url(f"redis://{address}")
+    _check_port(dict(parsed))
     return parsed.get("host", "localhost"), parsed.get("port", _SENTINEL_PORT)
 
 

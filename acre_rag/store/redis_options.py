@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import parse_qsl, urlencode
 
-from acre_rag.errors import StoreError
+from acre_rag.errors import StoreOptionError
 
 BufferKind: TypeAlias = Literal["fresh", "reused", "pinned"]
 
@@ -33,7 +33,7 @@ class RedisOptions:
             client itself gives.
 
     Raises:
-        StoreError: One of them makes no sense.
+        StoreOptionError: One of them makes no sense.
     """
 
     namespace: str = DEFAULT_NAMESPACE
@@ -43,21 +43,21 @@ class RedisOptions:
 
     def __post_init__(self) -> None:
         if not _NAMESPACE.fullmatch(self.namespace):
-            raise StoreError(
+            raise StoreOptionError(
                 f"found the namespace {self.namespace[:80]!r}; expected 1 to 64 letters, digits, "
                 "dots, dashes or underscores: rename it"
             )
         if self.ttl_seconds is not None and not 1 <= self.ttl_seconds <= _MAX_SECONDS:
-            raise StoreError(
+            raise StoreOptionError(
                 f"ttl_seconds is {self.ttl_seconds}; expected 1 to {_MAX_SECONDS}: change it, or "
                 "leave it out to keep documents for good"
             )
         if self.max_bytes is not None and self.max_bytes < 1:
-            raise StoreError(
+            raise StoreOptionError(
                 f"max_bytes is {self.max_bytes}; expected 1 or more: raise it, or leave it out"
             )
         if self.buffers not in (None, *get_args(BufferKind)):
-            raise StoreError(
+            raise StoreOptionError(
                 f"buffers is {self.buffers!r}; expected one of {', '.join(get_args(BufferKind))}: "
                 "name one"
             )
@@ -67,7 +67,7 @@ def split_options(url: str) -> tuple[str, dict[str, Any]]:
     """Take the options of a store out of a URL; what is left is for the client.
 
     Raises:
-        StoreError: One of them cannot be read.
+        StoreOptionError: One of them cannot be read.
     """
     address, _, query = url.partition("?")
     ours: dict[str, Any] = {}
@@ -98,8 +98,8 @@ def _bytes(name: str, value: str) -> int:
     return int(found[1]) * _UNITS[found[2].lower()]
 
 
-def _unreadable(name: str, value: str, expected: str) -> StoreError:
-    return StoreError(f"{name} is {value[:80]!r} in the URL; expected {expected}: correct it")
+def _unreadable(name: str, value: str, expected: str) -> StoreOptionError:
+    return StoreOptionError(f"{name} is {value[:80]!r} in the URL; expected {expected}: correct it")
 
 
 _READERS: Mapping[str, Callable[[str, str], object]] = MappingProxyType(

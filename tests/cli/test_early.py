@@ -70,6 +70,11 @@ def test_a_store_that_cannot_be_made(unloaded: Acre) -> None:
     check(unloaded("ingest", "dryer.md", *place), 1, "cannot be written", "is a file", "--store")
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a place that root cannot write to")
+def test_a_store_where_nothing_can_be_made(unloaded: Acre) -> None:
+    check(unloaded("ingest", "dryer.md", "--store", "/proc/x"), 1, "takes no files", "--store")
+
+
 def test_a_model_that_is_not_there(unloaded: Acre) -> None:
     for command in (("ask", "When?"), ("chat",), ("ingest", "dryer.md"), ("verify",)):
         check(unloaded(*command, "--model", "./none"), 1, "found no directory './none'")

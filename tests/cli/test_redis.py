@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Acre
+from tests.cli.test_bad_input import check
 from tests.store.proxy import silent_server
 from tests.store.servers import free_port
 
@@ -40,3 +41,36 @@ def test_a_redis_that_is_away_ends_a_command_with_one_line_in_time(
     (line,) = (line for line in result.stderr.splitlines() if not line.startswith("note:"))
     assert line.startswith("error: cannot")
     assert "s3cret" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://:s3cret@host:abc/0", "malformed"),
+        ("redis://:s3cret@host:99999/0", "malformed"),
+        ("redis://:s3cret@host?nonsense=1", "malformed"),
+        ("redis+sentinel://:s3cret@host", "malformed"),
+        ("redis+sentinel://:s3cret@host:99999/name", "malformed"),
+        ("rediss+cluster://:s3cret@", "malformed"),
+        ("redis://:s3cret@host?ttl_seconds=soon", "ttl_seconds is 'soon'"),
+        ("redis://:s3cret@host?decode_responses=1", "leave out decode_responses"),
+    ],
+)
+def test_a_url_that_makes_no_sense_is_misuse(
+    acre: Acre, monkeypatch: pytest.MonkeyPatch, url: str, told: str
+) -> None:
+    result = acre("documents", "--store", url)
+
+    check(result, 2, told)
+    assert "s3cret" not in result.output
+
+    monkeypatch.setenv("ACRE_STORE", url)
+    check(acre("documents"), 2, told)
+
+
+def test_a_redis_that_is_away_is_no_misuse_where_the_environment_names_it(
+    acre: Acre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACRE_STORE", f"redis+cluster://127.0.0.1:{free_port()}")
+
+    check(acre("documents"), 1, "expected a cluster that answers")

@@ -8,7 +8,7 @@ from typing import Protocol
 from redis import Redis, RedisCluster
 
 from acre_rag.store import CacheStore, DirectoryStore, EncryptedStore, StoreKey
-from acre_rag.store.encrypted import KEY_SPACE
+from acre_rag.store.key_mark import KEY_SPACE
 from acre_rag.store.redis import RedisStore
 
 KEY = "0f" * 32

@@ -27,7 +27,7 @@ from acre_rag.store import (
 from acre_rag.store.address import document_digest
 from acre_rag.store.checking import check_documents
 from acre_rag.store.copying import copy_documents
-from acre_rag.store.encrypted import KEY_SPACE
+from acre_rag.store.key_mark import KEY_SPACE
 from acre_rag.store.redis import RedisStore
 from tests.store.places import KEY, EncryptedPlace
 from tests.store.samples import DOCUMENT, SPACE, VERSION, blocks_of, manifest_of, same_bits
