@@ -74,7 +74,7 @@ def answer_batch(
         mask[index, memory - prompt.keys.shape[2] : memory] = 1
         mask[index, memory + rows - len(prompt.ids) :] = 1
     watch = Watch(threading.Event(), on_token)
-    with local.lock, torch.inference_mode():
+    with local.answering():
         output = local.model.generate(  # type: ignore[operator]  # a mixin's method
             ids.to(local.device),
             past_key_values=_stacked(local, prompts, memory),

@@ -66,7 +66,8 @@ def decode(
     def run() -> None:
         watch = Watch(cancelled, on_token)
         try:
-            generate_greedily(local, ids, cache, max_new_tokens, watch, streamer)
+            with local.answering():
+                generate_greedily(local, ids, cache, max_new_tokens, watch, streamer)
         except BaseException as error:  # noqa: BLE001  # handed to the consumer, which waits
             failures.put(error)
             # `end` would decode what is left, which may be what failed.

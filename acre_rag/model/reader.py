@@ -47,13 +47,14 @@ class DocumentReader:
         self.local = local
         self.config = config
         self.twin = ReadingTwin(local.model, adapter)
-        self_check(local.model, self.twin)
+        with local.answering():
+            self_check(local.model, self.twin)
         self.frame = PromptFrame(local.tokenizer, config.prompt)
         limit = self.twin.shape.max_positions
         asked = config.context_tokens
         self.context_tokens = limit if asked is None else min(asked, limit)
         self.segment_tokens = self._fitting_segment()
-        with local.lock, torch.inference_mode():
+        with local.answering():
             self.prefix = read_prefix(self.twin, self._tensor(self.frame.prefix_ids))
         self.selection = selection_weights(local, adapter)
         self.refill_score = refill_score(local, adapter)
@@ -131,7 +132,7 @@ class DocumentReader:
         layers: Sequence[int] | None = None,
     ) -> list[list[Tensor]]:
         """Run questions over landmarks; see `acre_rag.model.question.question_queries`."""
-        with self.local.lock, torch.inference_mode():
+        with self.local.answering():
             return question_queries(
                 self.twin,
                 [self._tensor(rows.ids) for rows in questions],
