@@ -33,7 +33,7 @@ INTERVAL, WINDOW = 16, 1024
 # Layers, key heads and head size of models, and how many of their intervals share a value.
 MODELS = {
     "SmolLM2-135M": (30, 3, 64, 1),
-    "Qwen2.5-0.5B": (24, 2, 64, 2),
+    "Qwen2.5-0.5B": (24, 2, 64, 1),
     "Qwen2.5-1.5B": (28, 2, 128, 1),
     "Llama-3.2-1B": (16, 8, 64, 1),
     "Llama-3.1-8B": (32, 8, 128, 1),

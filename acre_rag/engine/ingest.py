@@ -205,13 +205,13 @@ def _is_sound(manifest: Manifest, name: str, writer: ArchiveWriter) -> bool:
 
 
 def intervals_per_block(layout: Layout, interval_bytes: int) -> int:
-    """Group so many neighbouring intervals that a stored block has 256 KB or more.
+    """Group so many neighbouring intervals that a stored block has 128 KB or more.
 
-    Smaller values are slow to fetch; much larger ones would bring more than was chosen. A block
-    never crosses the end of a window.
+    Smaller values are slow to fetch; larger ones bring more than was chosen. A block never
+    crosses the end of a window.
     """
     per_window = layout.window_tokens // layout.interval_tokens
     for count in range(1, per_window + 1):
-        if per_window % count == 0 and count * interval_bytes >= 256 * 1024:
+        if per_window % count == 0 and count * interval_bytes >= 128 * 1024:
             return count
     return per_window
