@@ -11,9 +11,9 @@ from langchain_core.documents import Document as Place
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import StreamWriter
 
 from acre_langchain import ACREAnswerChain, ACRERetriever, ChatACRE
 from acre_rag import ACREEngine, Document
@@ -44,24 +44,22 @@ def make_graph(
     def route(state: State) -> Literal["talk", "retrieve"]:
         return "retrieve" if state["question"].rstrip().endswith("?") else "talk"
 
-    # Handed on by argument: Python 3.10 forgets in asynchronous graphs which run it is in.
-    def talk(state: State, config: RunnableConfig) -> State:
-        return State(answer=chat.invoke(state["question"], config).text, places=[], usage={})
+    def talk(state: State) -> State:
+        return State(answer=chat.invoke(state["question"]).text, places=[], usage={})
 
-    def retrieve(state: State, config: RunnableConfig) -> State:
-        return State(places=retriever.invoke(state["question"], config))
+    def retrieve(state: State) -> State:
+        return State(places=retriever.invoke(state["question"]))
 
-    def answer(state: State, config: RunnableConfig, writer: StreamWriter) -> State:
+    def answer(state: State) -> State:
         # One document, its cache refilled where the question looks.
         names = sorted({place.metadata["document_id"] for place in state["places"][:1]})
-        chain = ACREAnswerChain(engine=engine, documents=names)
-        return said(chain, state["question"], config, writer)
+        return said(ACREAnswerChain(engine=engine, documents=names), state["question"])
 
     def check(state: State) -> Literal["fall_back", "end"]:
         return "end" if is_grounded(state["answer"], state["places"]) else "fall_back"
 
-    def fall_back(state: State, config: RunnableConfig, writer: StreamWriter) -> State:
-        wider = said(ACREAnswerChain(engine=engine), state["question"], config, writer)
+    def fall_back(state: State) -> State:
+        wider = said(ACREAnswerChain(engine=engine), state["question"])
         if not is_grounded(wider["answer"], wider["places"]):
             wider["answer"] = NOT_FOUND
         return wider
@@ -77,12 +75,12 @@ def make_graph(
     return graph.compile(checkpointer=checkpointer)
 
 
-def said(
-    chain: ACREAnswerChain, question: str, config: RunnableConfig, writer: StreamWriter
-) -> State:
+def said(chain: ACREAnswerChain, question: str) -> State:
     """Ask a chain from within a node, and tell the stream what it cost."""
-    out = chain.invoke(question, config)
-    writer({"refilled": out["usage"]["refilled_tokens"], "places": len(out["context"])})
+    out = chain.invoke(question)
+    get_stream_writer()(
+        {"refilled": out["usage"]["refilled_tokens"], "places": len(out["context"])}
+    )
     return State(places=out["context"], answer=out["answer"], usage=out["usage"])
 
 
