@@ -26,8 +26,6 @@ python=${PYTHON:-python3}
 scale=${SCALE:-1}
 at_once=${AT_ONCE:-1}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
-# cuDNN's attention keeps a plan for every new length: seen to hold 60 GB of the GPU outside of torch.
-export TORCH_CUDNN_SDPA_DEPRIORITIZED=1
 export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
 
 if [[ -n ${MODEL:-} ]]; then
