@@ -7,6 +7,8 @@ import torch
 
 from acre_rag.errors import ModelError
 from acre_rag.model.local import LocalModel
+from acre_rag.model.reading import ReadingTwin
+from acre_rag.model.self_check import self_check
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,15 @@ def test_a_model_loads_from_its_directory(saved: Path, local: LocalModel) -> Non
         assert torch.equal(loaded.model(ids).logits, local.model(ids).logits)
     assert (loaded.name, loaded.device.type) == (str(saved), "cpu")
     assert loaded.model.training is False
+
+
+def test_a_model_that_a_device_map_places_is_read_exactly(saved: Path, local: LocalModel) -> None:
+    placed = LocalModel.load(saved, dtype="float32", device_map="cpu")
+
+    ids = torch.tensor([[5, 9, 200]])
+    with torch.inference_mode():
+        assert torch.equal(placed.model(ids).logits, local.model(ids).logits)
+    self_check(placed.model, ReadingTwin(placed.model, None))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
