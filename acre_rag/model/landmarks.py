@@ -30,8 +30,11 @@ class LowRankProjection:
 
     def apply(self, inputs: Tensor, outputs: Tensor) -> Tensor:
         """Project rows (batch, rows, inputs), given what the frozen projection made of them."""
-        change = inputs @ self.down.to(inputs).T @ self.up.to(inputs).T
-        return outputs + change
+        return outputs + self.change(inputs)
+
+    def change(self, inputs: Tensor) -> Tensor:
+        """Compute what is added for rows (batch, rows, inputs)."""
+        return inputs @ self.down.to(inputs).T @ self.up.to(inputs).T
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,7 @@ def install_landmarks(attention: Sequence[nn.Module], adapter: LandmarkAdapter) 
     for module, projections in zip(attention, adapter.projections, strict=True):
         rows = _LandmarkRows()
         module.register_forward_pre_hook(rows.note, with_kwargs=True)
+        module.register_forward_hook(rows.forget)
         if hasattr(module, "qkv_proj"):
             module.qkv_proj.register_forward_hook(_FusedHook(rows, projections))  # type: ignore[union-attr]
             continue
@@ -136,12 +140,25 @@ def install_landmarks(attention: Sequence[nn.Module], adapter: LandmarkAdapter) 
 
 
 class _LandmarkRows:
-    """Which rows of the pass at hand are landmarks, for one layer."""
+    """Which rows of the pass at hand are landmarks, for one layer, and what its projections get."""
 
     rows: Tensor | None = None
+    _inputs: Tensor | None = None
+    _gathered: Tensor | None = None
 
     def note(self, _module: nn.Module, _args: object, kwargs: dict[str, object]) -> None:
         self.rows = kwargs["acre"].landmark_rows  # type: ignore[attr-defined]
+        self.forget()
+
+    def of(self, inputs: Tensor, rows: Tensor) -> Tensor:
+        """Gather a projection's inputs: once for all that are given the same."""
+        if self._gathered is None or self._inputs is not inputs:
+            self._inputs, self._gathered = inputs, inputs.index_select(1, rows)
+        return self._gathered
+
+    def forget(self, *_: object) -> None:
+        """Let go of tensors: they are as large as a layer's own."""
+        self._inputs = self._gathered = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +171,11 @@ class _ProjectionHook:
         if rows is None:
             return outputs
         rows = rows.to(outputs.device)
-        changed = self.projection.apply(
-            args[0].index_select(1, rows), outputs.index_select(1, rows)
-        )
+        inputs = self.landmarks.of(args[0], rows)
+        if isinstance(self.projection, LowRankProjection):
+            # In place, since nobody else has the outputs: their gradient then passes untouched.
+            return outputs.index_add_(1, rows, self.projection.change(inputs).to(outputs.dtype))
+        changed = self.projection.apply(inputs, outputs.index_select(1, rows))
         return outputs.index_copy(1, rows, changed.to(outputs.dtype))
 
 

@@ -17,6 +17,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from acre_rag.errors import UnsupportedModelError
 from acre_rag.model.landmarks import LandmarkAdapter, install_landmarks
 from acre_rag.model.support import attention_modules, check_supported, rotates, rotation_of
+from acre_rag.model.unrotated import leave_unrotated
 
 ATTENTION_NAME = "acre_reading"
 _LAYERS_AT_ONCE = 8
@@ -99,8 +100,9 @@ class ReadingTwin:
         AttentionInterface.register(ATTENTION_NAME, _attend)
         twin.set_attn_implementation(attention)
         self.rotary: nn.Module = twin.model.rotary_emb
-        twin.model.rotary_emb = _NoRotation(self.rotary)
         self._attention = attention_modules(twin)
+        done = [leave_unrotated(module) for module in self._attention]
+        twin.model.rotary_emb = _NoAngles() if all(done) else _NoRotation(self.rotary)
         self.decoder: nn.Module = twin.model
         self._embed = model.get_input_embeddings()
         self.adapter = adapter
@@ -194,8 +196,15 @@ class ReadingTwin:
         return Memory(self.rotate(keys, positions), values)
 
 
+class _NoAngles(nn.Module):
+    """Stands in for a rotary embedding where no layer rotates."""
+
+    def forward(self, _states: Tensor, position_ids: Tensor) -> tuple[None, None]:  # noqa: ARG002
+        return None, None
+
+
 class _NoRotation(nn.Module):
-    """Stands in for a rotary embedding and rotates nothing."""
+    """Stands in for a rotary embedding and rotates by nothing."""
 
     def __init__(self, rotary: nn.Module) -> None:
         super().__init__()

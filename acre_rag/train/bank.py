@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from acre_rag.model.training_twin import LayeredReading, Layers, TrainingTwin
+from acre_rag.model.training_passes import Layers
+from acre_rag.model.training_twin import LayeredReading, TrainingTwin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,16 +6,30 @@ graph, captured once for each shape of batch, keeps the GPU busy.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from acre_rag.train.batches import QuestionBatch
 from acre_rag.train.steps import StepLoss
 
-Batch = TypeVar("Batch")
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11 on
+
 Parts = dict[str, Tensor]
+
+
+class MovableBatch(Protocol):
+    """A dataclass of tensors and sizes."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def to(self, device: torch.device) -> "Self":
+        """Move the tensors to a device."""
+        ...
+
+
+Batch = TypeVar("Batch", bound=MovableBatch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +61,14 @@ class EagerGradients(Generic[Batch]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Captured:
-    batch: QuestionBatch
+class _Captured(Generic[Batch]):
+    batch: Batch
     graph: torch.cuda.CUDAGraph
     parts: Parts
 
 
 class GraphedGradients(Generic[Batch]):
-    """The same, with a CUDA graph for each shape that questions come in.
-
-    Batches of text are computed as they are: their teacher decides by values what to do.
+    """The same, with a CUDA graph for each shape that batches come in.
 
     Args:
         eager: Computes gradients, with nothing that waits for the GPU.
@@ -66,41 +78,42 @@ class GraphedGradients(Generic[Batch]):
     def __init__(self, eager: EagerGradients[Batch], device: torch.device) -> None:
         self._eager = eager
         self._device = device
-        self._captured: dict[tuple[object, ...], _Captured] = {}
+        self._captured: dict[tuple[object, ...], _Captured[Batch]] = {}
         self._pool: Any = None  # torch keeps the type of a pool to itself
 
     def __call__(self, batch: Batch) -> Parts:
         """Replace the gradients; give the parts of the loss."""
-        if not isinstance(batch, QuestionBatch):
-            return self._eager(batch)
         signature = _signature(batch)
         if signature not in self._captured:
             self._captured[signature] = self._capture(batch)
         captured = self._captured[signature]
-        for name in _TENSORS:
-            getattr(captured.batch, name).copy_(getattr(batch, name))
+        for name, tensor in _tensors(batch).items():
+            getattr(captured.batch, name).copy_(tensor)
         captured.graph.replay()
         # The next graph's replay may write over what this one gave.
         return {name: part.clone() for name, part in captured.parts.items()}
 
-    def _capture(self, batch: QuestionBatch) -> _Captured:
+    def _capture(self, batch: Batch) -> _Captured[Batch]:
         static = batch.to(self._device)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             # What is compiled or set up at a first call must not happen while capturing.
-            self._eager(static)  # type: ignore[arg-type]  # the batch that was given, moved
+            self._eager(static)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
-            parts = self._eager(static)  # type: ignore[arg-type]  # as above
+            parts = self._eager(static)
         self._pool = graph.pool()
         return _Captured(static, graph, parts)
 
 
-_TENSORS = [field.name for field in fields(QuestionBatch) if field.type in {Tensor, "Tensor"}]
+def _tensors(batch: MovableBatch) -> dict[str, Tensor]:
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
-def _signature(batch: QuestionBatch) -> tuple[object, ...]:
-    values = ((field.name, getattr(batch, field.name)) for field in fields(batch))
-    return tuple(value.shape if name in _TENSORS else value for name, value in values)
+def _signature(batch: MovableBatch) -> tuple[object, ...]:
+    values = (getattr(batch, field.name) for field in fields(batch))
+    sizes = (value.shape if isinstance(value, Tensor) else value for value in values)
+    return (type(batch), *sizes)

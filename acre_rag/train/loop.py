@@ -7,19 +7,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from acre_rag.errors import ACREError
 from acre_rag.train.checkpoint import load_checkpoint, save_checkpoint
-from acre_rag.train.graphs import EagerGradients, GraphedGradients
+from acre_rag.train.graphs import Batch, EagerGradients, GraphedGradients
 from acre_rag.train.processes import Processes
 from acre_rag.train.steps import StepLoss
 
 _log = logging.getLogger(__name__)
-Batch = TypeVar("Batch")
 
 
 class TrainingError(ACREError):
@@ -56,7 +55,7 @@ class LoopSettings:
         stop_seconds: Stop after this time, with a checkpoint; a later run goes on from there.
         log_steps: Steps between progress lines.
         workers: Processes that compose batches.
-        graphed: Replay questions as CUDA graphs.
+        graphed: Replay steps as CUDA graphs.
     """
 
     steps: int

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from acre_rag.model.training_twin import Layers
+from acre_rag.model.training_passes import Layers
 
 
 def head_attention(

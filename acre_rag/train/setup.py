@@ -12,7 +12,7 @@ from acre_rag.model.landmarks import LandmarkAdapter, LowRankProjection
 from acre_rag.model.local import LocalModel
 from acre_rag.model.prompt import PromptFrame
 from acre_rag.model.support import check_supported
-from acre_rag.model.training_twin import TrainingTwin, compile_parts
+from acre_rag.model.training_twin import TrainingTwin
 from acre_rag.train.batches import BatchSettings
 from acre_rag.train.recipe import REFUSALS
 from acre_rag.train.steps import Trainer
@@ -108,10 +108,8 @@ def open_setup(
         trainable.take(known)
     trainable.to(local.device)
     twin = TrainingTwin(local.model, trainable.adapter(), prefix_ids, compiled=compiled)
-    if compiled:
-        compile_parts(local.model.model)
     settings = batch_settings(local, frame, landmarks)
-    trainer = Trainer(local, twin, prefix_ids, landmarks.interval_tokens)
+    trainer = Trainer(local, twin, prefix_ids, landmarks.interval_tokens, compiled=compiled)
     return Setup(local=local, frame=frame, trainable=trainable, trainer=trainer, settings=settings)
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from acre_rag.model.local import LocalModel
-from acre_rag.model.training_twin import LayeredReading, Layers, TrainingTwin
+from acre_rag.model.training_passes import Layers
+from acre_rag.model.training_twin import LayeredReading, TrainingTwin
 from acre_rag.train.bank import (
     Bank,
     choose_intervals,
@@ -50,15 +51,25 @@ class Trainer:
         twin: Reads with the adapter that is trained.
         prefix_ids: Token ids before the documents, (prefix,).
         interval_tokens: Raw tokens that one landmark stands for.
+        compiled: Compile the loss over the whole vocabulary.
     """
 
     def __init__(
-        self, local: LocalModel, twin: TrainingTwin, prefix_ids: Tensor, interval_tokens: int
+        self,
+        local: LocalModel,
+        twin: TrainingTwin,
+        prefix_ids: Tensor,
+        interval_tokens: int,
+        *,
+        compiled: bool = False,
     ) -> None:
         self.model = local.model
         self.twin = twin
         self.prefix_ids = prefix_ids
         self.interval_tokens = interval_tokens
+        self._distillation_loss: Callable[[Tensor, Tensor], Tensor] = (
+            torch.compile(distillation_loss, dynamic=True) if compiled else distillation_loss
+        )
         self._head: Callable[[Tensor], Tensor] = local.model.get_output_embeddings()
 
     def text_loss(self, batch: TextBatch, *, next_token: bool = False) -> StepLoss:
@@ -74,7 +85,7 @@ class Trainer:
             nexts = ids.gather(1, (batch.positions + 1).clamp(max=ids.shape[1] - 1))
             loss = answer_loss(logits, nexts.flatten())
         else:
-            loss = distillation_loss(logits, self._teacher_logits(ids, batch.positions))
+            loss = self._distillation_loss(logits, self._teacher_logits(ids, batch.positions))
         return StepLoss(loss, {"text": loss.detach()})
 
     def question_loss(
@@ -139,18 +150,15 @@ class Trainer:
     def _teacher_logits(self, ids: Tensor, positions: Tensor) -> Tensor:
         with torch.no_grad():
             prefix = self.prefix_ids.expand(len(ids), -1)
-            states = self.model.model(
-                input_ids=torch.cat([prefix, ids], dim=1), use_cache=False
-            ).last_hidden_state
+            states = self.twin.read_plain(torch.cat([prefix, ids], dim=1))
             places = (positions + prefix.shape[1])[:, :, None].expand(-1, -1, states.shape[2])
             return self._head(states.gather(1, places).flatten(0, 1))
 
     def token_states(self, reading: LayeredReading, windows: int) -> Tensor:
         """Leave out the landmarks: states of raw tokens, (documents, tokens, hidden)."""
-        rows = reading.states.shape[1]
-        places = torch.arange(rows, device=reading.states.device)
-        step = self.interval_tokens + 1
-        raw = places[places % step != self.interval_tokens]
+        rows, interval = reading.states.shape[1], self.interval_tokens
+        tokens = torch.arange(rows - rows // (interval + 1), device=reading.states.device)
+        raw = tokens + tokens // interval
         states: Tensor = reading.states.index_select(1, raw).unflatten(0, (-1, windows))
         return states.flatten(1, 2)
 

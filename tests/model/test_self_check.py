@@ -15,8 +15,18 @@ def _swap_layers(twin: ReadingTwin) -> None:
     layers[0].mlp, layers[1].mlp = second, first
 
 
+class _Still(torch.nn.Module):
+    def __init__(self, rotary: torch.nn.Module) -> None:
+        super().__init__()
+        self.rotary = rotary
+
+    def forward(self, states: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        cos, sin = self.rotary(states, positions)
+        return torch.ones_like(cos), torch.zeros_like(sin)
+
+
 def _rotate_nothing(twin: ReadingTwin) -> None:
-    twin.rotary = twin.decoder.rotary_emb
+    twin.rotary = _Still(twin.rotary)
 
 
 def _scale(twin: ReadingTwin) -> None:
