@@ -75,12 +75,12 @@ class QuantizedBlock:
     def to(self, *, dtype: torch.dtype, device: torch.device | str) -> KVBlock:
         """Turn back into keys and values of a dtype, on a device; the codes are what travels."""
         centres, steps = self.key_centres.to(device).float(), self.key_steps.to(device).float()
-        keys = self.key_codes.to(device).float().mul_(steps).add_(centres)
+        keys = self.key_codes.to(device).float().mul_(steps).add_(centres).to(dtype)
         codes = self.value_codes.to(device)
         if codes.dtype == torch.uint8:
             codes = _unpacked(codes)[..., : self.head_dim]
         values = codes.float().mul_(self.value_steps.to(device).float())
-        return KVBlock(keys.to(dtype), values.to(dtype))
+        return KVBlock(keys, values.to(dtype))
 
 
 def quantize(block: KVBlock, form: str) -> QuantizedBlock:

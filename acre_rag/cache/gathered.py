@@ -1,0 +1,92 @@
+"""Many blocks of one document at once: one step and one transfer for all, not one for each.
+
+Blocks of one form and shape are stacked, and what is computed for one layer of one block is then
+computed for all: the numbers are those of every block by itself, to the bit.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from acre_rag.cache.block import KVBlock
+from acre_rag.cache.quantized import quantize
+from acre_rag.cache.stored import (
+    PLAIN,
+    StoredBlock,
+    form_of,
+    joined_parts,
+    parts_of,
+)
+from acre_rag.cache.travel import host_empty, stacked
+
+
+def loaded_together(
+    blocks: Sequence[StoredBlock], *, dtype: torch.dtype, device: torch.device | str
+) -> KVBlock:
+    """Join blocks of one form and shape along their tokens, on a device.
+
+    Args:
+        blocks: One or more, on the host.
+        dtype: Of the keys and values.
+        device: Where they go.
+    """
+    if len(blocks) == 1:
+        return blocks[0].to(dtype=dtype, device=device)
+    form, (layers, *shape) = form_of(blocks[0]), blocks[0].shape
+    columns = zip(*map(parts_of, blocks), strict=True)
+    # Blocks stand where layers do: all that is computed is computed within a layer.
+    parts = [stacked(column, device).flatten(0, 1) for column in columns]
+    kv_heads, tokens, head_dim = shape
+    together = joined_parts(form, (len(blocks) * layers, kv_heads, tokens, head_dim), parts)
+    flat = together.to(dtype=dtype, device=device)
+
+    def in_a_row(tensor: Tensor) -> Tensor:
+        apart = tensor.unflatten(0, (len(blocks), layers)).movedim(0, 2)
+        return apart.flatten(2, 3)
+
+    return KVBlock(in_a_row(flat.keys), in_a_row(flat.values))
+
+
+def stored_together(block: KVBlock, tokens: int, form: str) -> list[StoredBlock]:
+    """Cut a block into pieces of so many tokens, each in the form it is stored in, on the host.
+
+    Args:
+        block: Keys not rotated, on any device, which does the work.
+        tokens: Tokens of a piece; the last may be shorter.
+        form: One of `FORMS`.
+
+    Raises:
+        ConfigError: A key or a value is infinite, or not a number, and the form is quantized.
+    """
+    whole = block.tokens // tokens
+    pieces = _cut(block.slice(0, whole * tokens), whole, form) if whole else []
+    if whole * tokens < block.tokens:
+        pieces += _cut(block.slice(whole * tokens, block.tokens), 1, form)
+    return pieces
+
+
+def _cut(block: KVBlock, count: int, form: str) -> list[StoredBlock]:
+    """Cut a block into so many pieces of equal length, and store them in one step."""
+    layers, kv_heads, tokens, head_dim = block.shape
+
+    def apart(tensor: Tensor) -> Tensor:
+        pieces = tensor.unflatten(2, (count, tokens // count)).movedim(2, 0)
+        return pieces.flatten(0, 1)
+
+    flat = KVBlock(apart(block.keys), apart(block.values))
+    if form in PLAIN:
+        small: StoredBlock = flat.to(dtype=PLAIN[form], device=flat.keys.device)
+    else:
+        small = quantize(flat, form)
+    columns = [_fetched(part).unflatten(0, (count, layers)) for part in parts_of(small)]
+    shape = layers, kv_heads, tokens // count, head_dim
+    return [joined_parts(form, shape, parts) for parts in zip(*columns, strict=True)]
+
+
+def _fetched(part: Tensor) -> Tensor:
+    """Bring a part to the host, into pinned memory where it comes from a GPU."""
+    if part.device.type != "cuda":
+        return part.cpu()
+    host = host_empty(part.shape, part.dtype, part.device)
+    return host.copy_(part)
