@@ -18,7 +18,7 @@ from acre_rag.cache.stored import (
     joined_parts,
     parts_of,
 )
-from acre_rag.cache.travel import host_empty, stacked
+from acre_rag.cache.travel import on_host, stacked
 
 
 def loaded_together(
@@ -42,51 +42,54 @@ def loaded_together(
     flat = together.to(dtype=dtype, device=device)
 
     def in_a_row(tensor: Tensor) -> Tensor:
-        apart = tensor.unflatten(0, (len(blocks), layers)).movedim(0, 2)
+        _, kv_heads, tokens, head_dim = tensor.shape
+        apart = tensor.view(len(blocks), layers, kv_heads, tokens, head_dim).movedim(0, 2)
         return apart.flatten(2, 3)
 
     return KVBlock(in_a_row(flat.keys), in_a_row(flat.values))
 
 
-def stored_together(block: KVBlock, tokens: int, form: str) -> list[StoredBlock]:
+def stored_pieces(
+    block: KVBlock, tokens: int, form: str, *, at_once: int, finite: bool = False
+) -> list[StoredBlock]:
     """Cut a block into pieces of so many tokens, each in the form it is stored in, on the host.
+
+    What comes from a GPU is on its way there: wait for `arrival` before you look at it.
 
     Args:
         block: Keys not rotated, on any device, which does the work.
         tokens: Tokens of a piece; the last may be shorter.
         form: One of `FORMS`.
+        at_once: Pieces that are computed in one step: a GPU wants many, a CPU what its cache holds.
+        finite: See `quantize`.
 
     Raises:
-        ConfigError: A key or a value is infinite, or not a number, and the form is quantized.
+        ConfigError: As `quantize`.
     """
     whole = block.tokens // tokens
-    pieces = _cut(block.slice(0, whole * tokens), whole, form) if whole else []
+    pieces: list[StoredBlock] = []
+    for first in range(0, whole, at_once):
+        last = min(first + at_once, whole)
+        own = block.slice(first * tokens, last * tokens)
+        pieces += _cut(own, last - first, form, finite=finite)
     if whole * tokens < block.tokens:
-        pieces += _cut(block.slice(whole * tokens, block.tokens), 1, form)
+        pieces += _cut(block.slice(whole * tokens, block.tokens), 1, form, finite=finite)
     return pieces
 
 
-def _cut(block: KVBlock, count: int, form: str) -> list[StoredBlock]:
+def _cut(block: KVBlock, count: int, form: str, *, finite: bool) -> list[StoredBlock]:
     """Cut a block into so many pieces of equal length, and store them in one step."""
     layers, kv_heads, tokens, head_dim = block.shape
 
     def apart(tensor: Tensor) -> Tensor:
-        pieces = tensor.unflatten(2, (count, tokens // count)).movedim(2, 0)
-        return pieces.flatten(0, 1)
+        pieces: Tensor = tensor.unflatten(2, (count, tokens // count))
+        return pieces.movedim(2, 0).flatten(0, 1)
 
     flat = KVBlock(apart(block.keys), apart(block.values))
     if form in PLAIN:
         small: StoredBlock = flat.to(dtype=PLAIN[form], device=flat.keys.device)
     else:
-        small = quantize(flat, form)
-    columns = [_fetched(part).unflatten(0, (count, layers)) for part in parts_of(small)]
+        small = quantize(flat, form, finite=finite)
+    columns = [on_host(part).unflatten(0, (count, layers)) for part in parts_of(small)]
     shape = layers, kv_heads, tokens // count, head_dim
     return [joined_parts(form, shape, parts) for parts in zip(*columns, strict=True)]
-
-
-def _fetched(part: Tensor) -> Tensor:
-    """Bring a part to the host, into pinned memory where it comes from a GPU."""
-    if part.device.type != "cuda":
-        return part.cpu()
-    host = host_empty(part.shape, part.dtype, part.device)
-    return host.copy_(part)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from acre_rag.cache import KVBlock, StoredBlock
 from acre_rag.cache.stored import Shape, form_of, stored_bytes
+from acre_rag.model.reader import DocumentReader
 
-_TOGETHER_BYTES = 2**23
+_GPU_BYTES = 2**23
 """What is brought to a GPU in one go: enough to keep it busy, too little to crowd it."""
 
 
@@ -17,10 +18,12 @@ class Arrivals:
     Attributes:
         compute: Joins blocks, in the model's dtype and on its device.
         put: Given intervals and what was computed of them.
+        most_bytes: Most stored bytes that are handed on together, but for one block by itself.
     """
 
     compute: Callable[[Sequence[StoredBlock]], KVBlock]
     put: Callable[[list[int], KVBlock], None]
+    most_bytes: int
     _intervals: list[int] = field(default_factory=list)
     _blocks: list[StoredBlock] = field(default_factory=list)
     _kind: tuple[str, Shape] | None = None
@@ -28,7 +31,7 @@ class Arrivals:
     def add(self, interval: int, block: StoredBlock) -> None:
         """Take the tokens of one interval; they, or others before them, may be handed on now."""
         kind = form_of(block), block.shape
-        full = stored_bytes(*kind) * (len(self._blocks) + 1) > _TOGETHER_BYTES
+        full = stored_bytes(*kind) * (len(self._blocks) + 1) > self.most_bytes
         if kind != self._kind or full:
             self.flush()
         self._kind = kind
@@ -40,3 +43,10 @@ class Arrivals:
         if self._blocks:
             self.put(self._intervals, self.compute(self._blocks))
         self._intervals, self._blocks = [], []
+
+
+def reader_arrivals(reader: DocumentReader, put: Callable[[list[int], KVBlock], None]) -> Arrivals:
+    """Have a reader's device compute as much at once as suits it."""
+    # A CPU is done sooner with one block at a time, which its caches hold.
+    most_bytes = _GPU_BYTES if reader.local.device.type == "cuda" else 0
+    return Arrivals(reader.computed_together, put, most_bytes)

@@ -223,9 +223,7 @@ class Questioner:
             put = partial(_put_tokens, splicing, owners, asked.offset(index))
             if intervals := asked.chosen(index):
                 self._recall.fetch(document, intervals, asked.recalled.ledger, put)
-        return Refilled(
-            cache=splicing.done(), landmarks=landmarks, fetched=time.perf_counter()
-        )
+        return Refilled(cache=splicing.done(), landmarks=landmarks, fetched=time.perf_counter())
 
     def _free_tokens(self, rows: QuestionRows, max_new_tokens: int) -> int:
         """Count what prefix, question and answer leave of the context: one token or more."""
@@ -270,7 +268,9 @@ def _put_tokens(
 ) -> None:
     """Put the tokens of some intervals of a document, whose own begin at an offset."""
     # Tokens are counted in the order of their intervals, those of each in a row.
-    bounds = torch.tensor(intervals) + offset
-    starts, ends = torch.searchsorted(owners, bounds), torch.searchsorted(owners, bounds, right=True)
-    which = [torch.arange(int(s), int(e)) for s, e in zip(starts, ends, strict=True)]
-    splicing.put_tokens(torch.cat(which), block)
+    own = torch.tensor(intervals) + offset
+    starts, ends = torch.searchsorted(owners, own), torch.searchsorted(owners, own, right=True)
+    lengths = ends - starts
+    skipped = starts - (lengths.cumsum(0) - lengths)
+    which = torch.arange(int(lengths.sum())) + skipped.repeat_interleave(lengths)
+    splicing.put_tokens(which, block)

@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TypeVar
 
 from acre_rag.cache import KVBlock, StoredBlock
-from acre_rag.engine.arrivals import Arrivals
+from acre_rag.engine.arrivals import reader_arrivals
 from acre_rag.engine.blocks import BlockPlan
 from acre_rag.engine.ingest import Ingestion
 from acre_rag.engine.known import LandmarkCache, Landmarks
@@ -92,7 +92,7 @@ class Recall:
         chosen: dict[int, list[int]] = {}
         for interval in intervals:
             chosen.setdefault(plan.block_of(interval), []).append(interval)
-        arrivals = Arrivals(self._reader.computed_together, put)
+        arrivals = reader_arrivals(self._reader, put)
 
         def arrive(number: int, block: StoredBlock) -> None:
             start = plan.block_tokens(number).start

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from acre_rag.cache.travel import sent
 
-
 _PROBABILITIES_AT_ONCE = 2**23
 
 
@@ -35,7 +34,7 @@ def attention_over_landmarks(
     """
     logits = []
     for asked, keys in zip(queries, landmark_keys, strict=True):
-        *_, q_heads, rows, head_dim = asked.shape
+        *_, q_heads, _, head_dim = asked.shape
         *_, kv_heads, landmarks, key_dim = keys.shape
         if q_heads % kv_heads or head_dim != key_dim:
             raise ValueError(
