@@ -7,8 +7,10 @@ Run it from the root of the repository, each part by itself:
 Weights are random (`benchmarks/random_models.py`), in bfloat16. Stores lie in the host's memory
 (`--folder`, /dev/shm where there is room), so that no disk is measured; Redis is started where
 redis-server is installed. Each part becomes FOLDER/SHAPE-TOKENS/PART.json, which
-`acre bench report` reads, `million` and `peak` apart.
+`acre bench report` reads.
 
+    check        the GPU's caches, choices and answers beside the CPU's, on a small model
+    profile      launches, waits, memory and the longest operations of each stage
     encode       tokens/s, beside plain prefill, and windows without landmarks; share of peak
     first-token  from host memory and from Redis, beside a whole cache and a full prefill
     peak         a new engine's question: GPU memory beyond the weights, beside all keys and values
@@ -34,7 +36,6 @@ These are estimates: end a part that takes longer with `timeout`.
 """
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -55,6 +56,8 @@ from acre_rag.bench.redis_server import running_redis
 from acre_rag.bench.report import markdown
 from acre_rag.bench.rounds import timed
 from acre_rag.bench.scene import Scene, Sizes, Subject
+from benchmarks.gpu_check import check
+from benchmarks.gpu_profile import profiled
 from benchmarks.random_models import SHAPES, landmark_adapter, random_model
 
 MEMORY = Path("/dev/shm")  # noqa: S108  # a directory of its own is made there
@@ -100,9 +103,7 @@ def main() -> None:
         scene = make_scene(options.shape, config, sizes, folder, redis)
         found = run_part(options.part, scene, options.peak_tflops)
     write_part(found, options.json / f"{options.shape}-{tokens}" / f"{options.part}.json")
-    if found.part in PARTS:
-        sys.stdout.write(markdown([found]))
-    sys.stdout.write(json.dumps(dict(found.findings.facts), indent=1) + "\n")
+    sys.stdout.write(markdown([found]))
 
 
 def make_scene(
@@ -144,8 +145,8 @@ def window_flops(scene: Scene) -> float:
     # On average half of a window's rows, and half of a segment's landmarks, come before.
     before = (window + config.segment_tokens / config.interval_tokens) / 2
     head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    width = shape.num_attention_heads * head_dim
-    return rows * (2 * layer_weights(scene) + 4 * before * width * shape.num_hidden_layers)
+    width = int(shape.num_attention_heads * head_dim)
+    return rows * (2 * layer_weights(scene) + 4 * before * width * int(shape.num_hidden_layers))
 
 
 def _shares(scene: Scene, found: Findings, peak_tflops: float) -> Facts:
@@ -217,7 +218,7 @@ def million(scene: Scene) -> Facts:
 
 
 OWN_PARTS: Mapping[str, Callable[[Scene], Facts]] = MappingProxyType(
-    {"peak": peak, "million": million}
+    {"check": check, "profile": profiled, "peak": peak, "million": million}
 )
 """Parts that only this benchmark has."""
 

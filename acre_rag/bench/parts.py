@@ -39,6 +39,9 @@ PARTS: Mapping[str, Callable[[Scene], Findings]] = MappingProxyType(
 )
 """What each part is called, in the order of a report."""
 
+REPORTED = (*PARTS, "check", "profile", "peak", "million")
+"""Parts that a report may have: those, and the ones of `benchmarks/gpu.py`."""
+
 _FIELDS = ("acre_bench", "part", "settings", "provenance", "findings")
 
 
@@ -138,7 +141,7 @@ def read_part(path: Path) -> Measured:
 def _measured(value: Any) -> Measured:  # noqa: ANN401  # anything that JSON can be
     if not isinstance(value, dict) or sorted(value) != sorted(_FIELDS):
         raise TypeError("other fields")
-    if value["acre_bench"] != FORMAT or value["part"] not in PARTS:
+    if value["acre_bench"] != FORMAT or value["part"] not in REPORTED:
         raise ValueError(f"format {value['acre_bench']!r}, part {value['part']!r}")
     return Measured(
         part=value["part"],
@@ -177,4 +180,4 @@ def read_parts(paths: Sequence[Path]) -> list[Measured]:
                     f"the parts are of several kinds of {name}: {', '.join(sorted(values))}; "
                     "expected one: make a report of each"
                 )
-    return [found[name] for name in PARTS if name in found]
+    return [found[name] for name in REPORTED if name in found]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acre_rag.bench.figures import Comparison, Curve, Spread
-from acre_rag.bench.parts import Measured
+from acre_rag.bench.parts import PARTS, Measured
 from acre_rag.drawing import new_figure
 from acre_rag.errors import ConfigError
 
@@ -23,6 +23,10 @@ _TITLES = {
     "at-once": "Questions at once",
     "load": "Under load",
     "llama-cpp": "Beside llama.cpp",
+    "check": "The GPU beside the CPU",
+    "profile": "Where a GPU's time goes",
+    "peak": "Peak memory of a question",
+    "million": "A million tokens",
 }
 
 
@@ -46,13 +50,18 @@ def _section(part: Measured) -> list[str]:
     lines += [""] if part.findings.notes else []
     threads = "1 thread" if told["threads"] == 1 else f"{told['threads']} threads"
     lines += [
-        f"`acre bench --part {part.part}`, {given['model']}, {given['dtype']}, "
+        f"{_command(part)}, {given['model']}, {given['dtype']}, "
         f"{told['gpu'] or told['processor']}, {threads}, {given['rounds']} rounds, "
         f"{str(told['date'])[:10]}, commit {told['commit']}, torch {told['torch']}, "
         f"transformers {told['transformers']}.",
         "",
     ]
     return lines
+
+
+def _command(part: Measured) -> str:
+    own = "acre bench" if part.part in PARTS else "python -m benchmarks.gpu"
+    return f"`{own} --part {part.part}`"
 
 
 def _comparisons(found: Sequence[Comparison]) -> list[str]:

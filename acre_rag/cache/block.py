@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from acre_rag.cache.travel import sent
+
 
 @dataclass(frozen=True, slots=True)
 class KVBlock:
@@ -60,8 +62,29 @@ class KVBlock:
         return KVBlock(self.keys.to(device, dtype), self.values.to(device, dtype))
 
     @staticmethod
+    def gathered(blocks: Sequence["KVBlock"]) -> "KVBlock":
+        """Join blocks of one model, wherever they are, in new memory on the first one's device.
+
+        Raises:
+            ValueError: There is no block to join.
+        """
+        if not blocks:
+            raise ValueError("found no block to join; expected one or more")
+        (layers, kv_heads, _, head_dim), like = blocks[0].shape, blocks[0].keys
+        tokens = sum(block.tokens for block in blocks)
+
+        def joined(parts: Sequence[Tensor]) -> Tensor:
+            whole = like.new_empty(layers, kv_heads, tokens, head_dim)
+            for part, place in zip(parts, whole.split([p.shape[2] for p in parts], 2), strict=True):
+                place.copy_(sent(part, like.device))
+            return whole
+
+        keys = joined([block.keys for block in blocks])
+        return KVBlock(keys, joined([block.values for block in blocks]))
+
+    @staticmethod
     def concatenate(blocks: Sequence["KVBlock"]) -> "KVBlock":
-        """Join blocks of one model along their tokens, in the order given.
+        """Join blocks of one model along their tokens, in the order given, all on one device.
 
         Raises:
             ValueError: There is no block to join.

@@ -75,23 +75,25 @@ class QuantizedBlock:
     def to(self, *, dtype: torch.dtype, device: torch.device | str) -> KVBlock:
         """Turn back into keys and values of a dtype, on a device; the codes are what travels."""
         centres, steps = self.key_centres.to(device).float(), self.key_steps.to(device).float()
-        keys = self.key_codes.to(device).float().mul_(steps).add_(centres)
+        keys = self.key_codes.to(device).float().mul_(steps).add_(centres).to(dtype)
         codes = self.value_codes.to(device)
         if codes.dtype == torch.uint8:
             codes = _unpacked(codes)[..., : self.head_dim]
         values = codes.float().mul_(self.value_steps.to(device).float())
-        return KVBlock(keys.to(dtype), values.to(dtype))
+        return KVBlock(keys, values.to(dtype))
 
 
-def quantize(block: KVBlock, form: str) -> QuantizedBlock:
+def quantize(block: KVBlock, form: str, *, finite: bool = False) -> QuantizedBlock:
     """Turn keys and values into small integers, on the device where they are.
 
     Args:
         block: Keys not rotated, any float dtype.
         form: One of `QUANTIZED`.
+        finite: Whoever calls looks by himself whether all numbers are finite; looking makes the
+            host wait for a GPU.
 
     Raises:
-        ConfigError: A key or a value is infinite, or not a number.
+        ConfigError: A key or a value is infinite, or not a number, and `finite` is not said.
         KeyError: There is no such form.
     """
     keys, values = block.keys.float(), block.values.float()
@@ -101,7 +103,7 @@ def quantize(block: KVBlock, form: str) -> QuantizedBlock:
     key_steps = (reach / _KEY_LEVELS * _ROUNDING).to(torch.bfloat16)
     farthest = values.abs().amax(3, keepdim=True)
     value_steps = (farthest / _VALUE_LEVELS[form] * _ROUNDING).to(torch.bfloat16)
-    if not (key_steps.isfinite().all() and value_steps.isfinite().all()):
+    if not finite and not (key_steps.isfinite().all() and value_steps.isfinite().all()):
         raise ConfigError(
             f"found keys or values that are infinite or not numbers; {form} expected finite ones: "
             "compute in bfloat16 or float32, or store as they are computed"

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from acre_rag.cache.block import KVBlock
+from acre_rag.cache.travel import sent, sent_small
 
 ROOM_TOKENS = 256
 """What is taken for more than an answer needs is given back with the cache."""
@@ -46,13 +47,17 @@ class RoomyBlock:
         return self.whole.slice(0, self.tokens)
 
     def put(self, block: KVBlock, places: Tensor) -> None:
-        """Copy tokens to their places, rising, (tokens of the block,), int64, on the CPU."""
+        """Copy tokens, wherever they are, to their places, (tokens,), int64, on the CPU."""
         if not block.tokens:
             return
         first, last = int(places[0]), int(places[-1])
+        in_a_row = bool((places.diff() == 1).all())
+        device = self.whole.keys.device
+        indices = None if in_a_row else sent_small(places, device)
+        # One after the other: what has come from elsewhere is let go of before more comes.
         pairs = ((self.whole.keys, block.keys), (self.whole.values, block.values))
         for ours, theirs in pairs:
-            if last - first + 1 == block.tokens:
-                ours[:, :, first : last + 1] = theirs
+            if indices is None:
+                ours[:, :, first : last + 1] = sent(theirs, device)
             else:
-                ours.index_copy_(2, places.to(ours.device), theirs)
+                ours.index_copy_(2, indices, sent(theirs, device))

@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from acre_rag.answer import Retrieval, Seconds, Source, Usage
 from acre_rag.cache import KVBlock, RoomyBlock
 from acre_rag.config import Plan
@@ -21,7 +23,7 @@ class Segment:
     Attributes:
         document: Its place among the documents.
         intervals: Its intervals, counted through all documents.
-        landmarks: Its L1, not rotated.
+        landmarks: Its L1, not rotated, on the host.
     """
 
     document: int
@@ -81,6 +83,11 @@ class Asked:
         end = offset + self.recalled.documents[document].layout.intervals
         inside = (self.selection.intervals >= offset) & (self.selection.intervals < end)
         return (self.selection.intervals[inside] - offset).tolist()
+
+    def token_intervals(self) -> torch.Tensor:
+        """Interval of each chosen raw token, rising, (tokens,), int64."""
+        chosen = self.selection.intervals
+        return chosen.repeat_interleave(self.recalled.interval_lengths()[chosen])
 
     def offset(self, document: int) -> int:
         """Number of intervals in the documents before one."""
@@ -175,9 +182,7 @@ def segments_of(documents: Sequence[RecalledDocument]) -> tuple[Segment, ...]:
     for index, document in enumerate(documents):
         for number in range(document.layout.segments):
             span = document.layout.segment_intervals(number)
-            landmarks = document.l1.slice(span.start, span.stop)
-            segments.append(
-                Segment(index, range(span.start + offset, span.stop + offset), landmarks)
-            )
+            intervals = range(span.start + offset, span.stop + offset)
+            segments.append(Segment(index, intervals, document.landmarks[number]))
         offset += document.layout.intervals
     return tuple(segments)

@@ -6,9 +6,12 @@ from datetime import datetime, timezone
 
 from acre_rag.answer import Ingested
 from acre_rag.cache import KVBlock, StoredBlock
-from acre_rag.cache.stored import PLAIN, plain_form, stored_bytes, stored_form
+from acre_rag.cache.gathered import stored_pieces
+from acre_rag.cache.stored import PLAIN, plain_form, stored_bytes
+from acre_rag.cache.travel import arrival, on_host
+from acre_rag.engine.behind import WriteBehind
 from acre_rag.engine.blocks import BlockPlan
-from acre_rag.engine.finite import check_finite
+from acre_rag.engine.finite import all_finite, check_finite
 from acre_rag.engine.known import KnownDocuments
 from acre_rag.errors import DamagedCacheError
 from acre_rag.model.identity import document_version
@@ -92,16 +95,36 @@ class Ingestion:
             yield window, read
 
     def blocks(self, manifest: Manifest, window: int, read: WindowCache) -> dict[str, StoredBlock]:
-        """Cut a window into the blocks that are stored, by name, in the form they are stored in."""
+        """Cut a window into the blocks that are stored, by name, in the form they are stored in.
+
+        Raises:
+            ConfigError: Keys or values are too large for the stored dtype.
+            ModelError: The model computed something that is no number.
+        """
+        return self._under_way(manifest, window, read)()
+
+    def _under_way(
+        self, manifest: Manifest, window: int, read: WindowCache
+    ) -> Callable[[], dict[str, StoredBlock]]:
+        """Have the device cut a window into blocks; what comes back waits for them and checks."""
         layout = self._reader.layout(manifest.tokens)
         plan = BlockPlan(layout, manifest.intervals_per_block)
-        pieces = {f"l1:{window}": stored_form(read.l1, self._plain)}
-        start = layout.window_tokens_of(window).start
-        for block in plan.window_blocks(window):
-            tokens = plan.block_tokens(block)
-            own = read.l2.slice(tokens.start - start, tokens.stop - start)
-            pieces[f"l2:{block}"] = stored_form(own, self._form)
-        return pieces
+        device = read.l2.keys.device
+        at_once = len(plan.window_blocks(window)) if device.type == "cuda" else 1
+        own = manifest.intervals_per_block * layout.interval_tokens
+        finite = on_host(all_finite(read))
+        [l1] = stored_pieces(read.l1, read.l1.tokens, self._plain, at_once=1)
+        l2 = stored_pieces(read.l2, own, self._form, at_once=at_once, finite=True)
+        wait = arrival(device)
+
+        def arrived() -> dict[str, StoredBlock]:
+            wait()
+            if not finite:
+                check_finite(read, manifest.document_id, PLAIN[self._plain])
+            names = (f"l2:{block}" for block in plan.window_blocks(window))
+            return {f"l1:{window}": l1, **dict(zip(names, l2, strict=True))}
+
+        return arrived
 
     def _published(self, document_id: str) -> Manifest | None:
         try:
@@ -143,16 +166,20 @@ class Ingestion:
             names = [f"l2:{b}" for b in plan.window_blocks(window)] if exact else [f"l1:{window}"]
             return self._reader.computed(*(writer.read_block(manifest, name) for name in names))
 
-        encoded = 0
-        for window, read in self._reader.read(text.ids, layout, windows, earlier):
-            check_finite(read, manifest.document_id, PLAIN[self._plain])
-            for name, block in self.blocks(manifest, window, read).items():
+        def write(arrived: Callable[[], dict[str, StoredBlock]]) -> None:
+            for name, block in arrived().items():
                 writer.write_block(name, block)
-            tokens = layout.window_tokens_of(window)
-            encoded += len(tokens)
+
+        def note(window: int) -> None:
             if on_progress is not None:
-                on_progress(manifest.document_id, tokens.stop, manifest.tokens)
-        return encoded
+                end = layout.window_tokens_of(window).stop
+                on_progress(manifest.document_id, end, manifest.tokens)
+
+        # A window is written while the next one is read.
+        with WriteBehind(write, note) as behind:
+            for window, read in self._reader.read(text.ids, layout, windows, earlier):
+                behind.put(window, self._under_way(manifest, window, read))
+        return sum(len(layout.window_tokens_of(window)) for window in windows)
 
     def _manifest(self, document: Document, version: str, text: TokenizedText) -> Manifest:
         shape = self._reader.twin.shape

@@ -9,6 +9,8 @@ from acre_rag.store.manifest import Manifest
 from acre_rag.text.document import is_passage
 
 _CHARACTERS = 2**26
+Landmarks = tuple[KVBlock, ...]
+"""L1 of each segment of a document."""
 
 
 class KnownDocuments:
@@ -73,22 +75,22 @@ class LandmarkCache:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._kept: OrderedDict[str, tuple[str, KVBlock]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[str, Landmarks]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, manifest: Manifest) -> KVBlock | None:
+    def find(self, manifest: Manifest) -> Landmarks | None:
         """Give the landmarks of a document, if they are of this version."""
         with self._lock:
-            version, block = self._kept.get(manifest.document_id, ("", None))
+            version, landmarks = self._kept.get(manifest.document_id, ("", None))
             if version != manifest.version:
                 return None
             self._kept.move_to_end(manifest.document_id)
-            return block
+            return landmarks
 
-    def keep(self, manifest: Manifest, block: KVBlock) -> None:
+    def keep(self, manifest: Manifest, landmarks: Landmarks) -> None:
         """Remember landmarks, in place of those of another version."""
         with self._lock:
-            self._kept[manifest.document_id] = (manifest.version, block)
+            self._kept[manifest.document_id] = (manifest.version, landmarks)
             self._kept.move_to_end(manifest.document_id)
             while len(self._kept) > 1 and self._bytes() > self._limit:
                 self._kept.popitem(last=False)
@@ -99,4 +101,5 @@ class LandmarkCache:
             self._kept.pop(document_id, None)
 
     def _bytes(self) -> int:
-        return sum(2 * b.keys.numel() * b.keys.element_size() for _, b in self._kept.values())
+        blocks = (block for _, landmarks in self._kept.values() for block in landmarks)
+        return sum(2 * block.keys.nbytes for block in blocks)

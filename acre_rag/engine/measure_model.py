@@ -11,6 +11,7 @@ import torch
 from acre_rag.cache import KVBlock
 from acre_rag.cache.stored import plain_form, stored_bytes, stored_form
 from acre_rag.cost import Curve, ModelSpeeds, Pass, fitted
+from acre_rag.engine.arrivals import reader_arrivals
 from acre_rag.engine.asked import Segment
 from acre_rag.engine.scored import landmark_scores
 from acre_rag.model.decode import decode, rotate_into_cache, rotated_cache
@@ -125,17 +126,22 @@ def _step(reader: DocumentReader, sample: _Sample, size: int) -> float:
 
 
 def _restore(reader: DocumentReader, block: KVBlock, form: str) -> float:
-    """Take the time that a stored byte takes to become keys and values, interval by interval."""
+    """Take the time that a stored byte takes to become keys and values, as a fetch turns it."""
     stored = stored_form(_tiled(block, 256), form)
-    size = reader.config.interval_tokens
-    pieces = [stored.slice(at, min(at + size, 256)) for at in range(0, 256, size)]
+    size = min(reader.config.interval_tokens, 256)
+    pieces = [stored.slice(at, at + size) for at in range(0, 256 - size + 1, size)]
 
     def run() -> float:
+        last: list[KVBlock] = []
         started = time.perf_counter()
-        reader.computed(*pieces).keys.flatten()[-1].item()  # waits for the device
+        arrivals = reader_arrivals(reader, lambda _, block: last.append(block))
+        for number, piece in enumerate(pieces):
+            arrivals.add(number, piece)
+        arrivals.flush()
+        last[-1].keys.flatten()[-1].item()  # waits for the device
         return time.perf_counter() - started
 
-    return _least(run) / stored_bytes(form, stored.shape)
+    return _least(run) / sum(stored_bytes(form, piece.shape) for piece in pieces)
 
 
 def _first_token(reader: DocumentReader, cache: "DynamicCache | None", ids: list[int]) -> float:

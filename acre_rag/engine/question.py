@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -11,14 +12,13 @@ from acre_rag.config import Plan
 from acre_rag.engine.asked import Asked, Loaded, Refilled, segments_of
 from acre_rag.engine.planning import Planner
 from acre_rag.engine.recall import Recall
-from acre_rag.engine.recalled import token_intervals
 from acre_rag.engine.scored import landmark_scores
 from acre_rag.engine.whole import WholeText, whole_prompt
 from acre_rag.engine.workload import Found
 from acre_rag.errors import BudgetError, DocumentReplacedError
 from acre_rag.model.prompt import QuestionRows
 from acre_rag.model.reader import DocumentReader
-from acre_rag.refill import choose, splice
+from acre_rag.refill import Splicing, choose
 from acre_rag.request import Request, about_question
 from acre_rag.store.archive import CacheArchive
 from acre_rag.store.manifest import Manifest
@@ -180,14 +180,9 @@ class Questioner:
     def _select(
         self, loaded: Loaded, found: Found, request: Request, scores: torch.Tensor
     ) -> Asked:
-        lengths = [
-            len(document.layout.interval_tokens_of(interval))
-            for document in loaded.recalled.documents
-            for interval in range(document.layout.intervals)
-        ]
         selection = choose(
             scores,
-            lengths=torch.tensor(lengths),
+            lengths=loaded.recalled.interval_lengths(),
             segment_intervals=[segment.intervals for segment in loaded.segments],
             keep_landmarks=self._reader.has_landmarks,
             free_tokens=found.free_tokens,
@@ -212,28 +207,23 @@ class Questioner:
             BudgetError: The model would see nothing of the documents.
         """
         self._check_seen(asked)
-        none = torch.empty(0, dtype=torch.int64)
-        parts: list[KVBlock] = []
-        owners = [none]
-        for index, document in enumerate(asked.recalled.documents):
-            intervals = asked.chosen(index)
-            if intervals:
-                parts += self._recall.fetch(document, intervals, asked.recalled.ledger)
-                owners.append(token_intervals(document, intervals) + asked.offset(index))
-        fetched = time.perf_counter()
         # Pooled keys only choose; what they average is no token that the model has seen.
         segments = asked.selection.segments if self._reader.has_landmarks else ()
         kept = [asked.segments[segment] for segment in segments]
+        none = torch.empty(0, dtype=torch.int64)
         places = [torch.arange(s.intervals.start, s.intervals.stop) for s in kept]
-        cache = splice(
-            self._reader.prefix,
-            [segment.landmarks for segment in kept],
-            torch.cat([none, *places]),
-            parts,
-            torch.cat(owners),
-        )
-        landmarks = sum(segment.landmarks.tokens for segment in kept)
-        return Refilled(cache=cache, landmarks=landmarks, fetched=fetched)
+        owners = asked.token_intervals()
+        splicing = Splicing(self._reader.prefix, torch.cat([none, *places]), owners)
+        landmarks = 0
+        # A GPU takes the landmarks while the host reads from the store.
+        for segment in kept:
+            splicing.put_landmarks(landmarks, segment.landmarks)
+            landmarks += segment.landmarks.tokens
+        for index, document in enumerate(asked.recalled.documents):
+            put = partial(_put_tokens, splicing, owners, asked.offset(index))
+            if intervals := asked.chosen(index):
+                self._recall.fetch(document, intervals, asked.recalled.ledger, put)
+        return Refilled(cache=splicing.done(), landmarks=landmarks, fetched=time.perf_counter())
 
     def _free_tokens(self, rows: QuestionRows, max_new_tokens: int) -> int:
         """Count what prefix, question and answer leave of the context: one token or more."""
@@ -271,3 +261,16 @@ class Questioner:
             needed=needed,
             available=0,
         )
+
+
+def _put_tokens(
+    splicing: Splicing, owners: torch.Tensor, offset: int, intervals: list[int], block: KVBlock
+) -> None:
+    """Put the tokens of some intervals of a document, whose own begin at an offset."""
+    # Tokens are counted in the order of their intervals, those of each in a row.
+    own = torch.tensor(intervals) + offset
+    starts, ends = torch.searchsorted(owners, own), torch.searchsorted(owners, own, right=True)
+    lengths = ends - starts
+    skipped = starts - (lengths.cumsum(0) - lengths)
+    which = torch.arange(int(lengths.sum())) + skipped.repeat_interleave(lengths)
+    splicing.put_tokens(which, block)

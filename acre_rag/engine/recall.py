@@ -6,9 +6,10 @@ from contextlib import closing
 from typing import TypeVar
 
 from acre_rag.cache import KVBlock, StoredBlock
+from acre_rag.engine.arrivals import reader_arrivals
 from acre_rag.engine.blocks import BlockPlan
 from acre_rag.engine.ingest import Ingestion
-from acre_rag.engine.known import LandmarkCache
+from acre_rag.engine.known import LandmarkCache, Landmarks
 from acre_rag.engine.ledger import Ledger
 from acre_rag.engine.recalled import Recalled, RecalledDocument
 from acre_rag.errors import DamagedCacheError, DocumentReplacedError, StoreError
@@ -71,37 +72,48 @@ class Recall:
         return self._landmarks.find(manifest) is not None
 
     def fetch(
-        self, document: RecalledDocument, intervals: Sequence[int], ledger: Ledger
-    ) -> list[KVBlock]:
+        self,
+        document: RecalledDocument,
+        intervals: Sequence[int],
+        ledger: Ledger,
+        put: Callable[[list[int], KVBlock], None],
+    ) -> None:
         """Load the raw tokens of some intervals, rising, and of those alone.
 
-        Returns:
-            Those of each interval, not rotated, in the model's dtype and on its device.
+        Args:
+            document: Which they are of.
+            intervals: Which are wanted.
+            ledger: Costs, counted on.
+            put: Given some of the intervals, rising, and their tokens, not rotated, in the model's
+                dtype and on its device, as they come; each interval once.
         """
         manifest = document.manifest
         plan = BlockPlan(document.layout, manifest.intervals_per_block)
         chosen: dict[int, list[int]] = {}
         for interval in intervals:
             chosen.setdefault(plan.block_of(interval), []).append(interval)
+        arrivals = reader_arrivals(self._reader, put)
 
-        def computed(number: int, block: StoredBlock) -> list[KVBlock]:
+        def arrive(number: int, block: StoredBlock) -> None:
             start = plan.block_tokens(number).start
-            spans = [document.layout.interval_tokens_of(i) for i in chosen[number]]
-            parts = [block.slice(span.start - start, span.stop - start) for span in spans]
-            return [self._reader.computed(part) for part in parts]
+            for interval in chosen[number]:
+                span = document.layout.interval_tokens_of(interval)
+                arrivals.add(interval, block.slice(span.start - start, span.stop - start))
 
         names = {block: f"l2:{block}" for block in chosen}
         if document.encoded:
-            return [p for n, name in names.items() for p in computed(n, document.encoded[name])]
-        found, damaged = self._read(manifest, names, ledger, computed)
-        if damaged:
+            for number, name in names.items():
+                arrive(number, document.encoded[name])
+        else:
+            _, damaged = self._read(manifest, names, ledger, arrive)
+            arrivals.flush()  # what is mended comes out of turn
             windows = {plan.window_of(block) for block in damaged}
             for window, read in self._mend(document, windows, ledger).items():
                 pieces = self._ingestion.blocks(manifest, window, read)
                 for number, name in names.items():
                     if number in damaged and name in pieces:
-                        found[number] = computed(number, pieces[name])
-        return [part for number in chosen for part in found[number]]
+                        arrive(number, pieces[name])
+        arrivals.flush()
 
     def forget(self, document_id: str) -> None:
         """Let go of what is in memory of a document."""
@@ -155,31 +167,43 @@ class Recall:
         blocks: dict[str, StoredBlock] = {}
         for window, read in self._ingestion.mend(manifest, range(layout.windows), none_known):
             blocks |= self._ingestion.blocks(manifest, window, read)
-        landmarks = self._reader.computed(*(blocks[f"l1:{w}"] for w in range(layout.windows)))
+        landmarks = self._room(layout)
+        for window in range(layout.windows):
+            _put_window(landmarks, layout, window, blocks[f"l1:{window}"])
         self._landmarks.keep(manifest, landmarks)
         ledger.encoded_tokens += layout.tokens
         return RecalledDocument(manifest, layout, landmarks, blocks)
 
-    def _load_landmarks(self, manifest: Manifest, layout: Layout, ledger: Ledger) -> KVBlock:
+    def _load_landmarks(self, manifest: Manifest, layout: Layout, ledger: Ledger) -> Landmarks:
         names = {window: f"l1:{window}" for window in range(layout.windows)}
+        landmarks = self._room(layout)
         sound, damaged = self._read(
-            manifest, names, ledger, lambda _, block: self._reader.computed(block)
+            manifest,
+            names,
+            ledger,
+            lambda window, block: _put_window(landmarks, layout, window, block),
         )
         if damaged:
             read = self._read_again(manifest, layout, damaged, sound, ledger)
-            sound |= {window: cache.l1 for window, cache in read.items()}
-        return KVBlock.concatenate([sound[window] for window in range(layout.windows)])
+            for window, cache in read.items():
+                _put_window(landmarks, layout, window, cache.l1)
+        return landmarks
+
+    def _room(self, layout: Layout) -> Landmarks:
+        """Make memory for the landmarks of every segment, each of its own, so that it goes whole.
+
+        A GPU fetches what lies together without the host's help.
+        """
+        spans = [layout.segment_intervals(segment) for segment in range(layout.segments)]
+        return tuple(self._reader.landmark_room(len(span)) for span in spans)
 
     def _mend(
         self, document: RecalledDocument, windows: set[int], ledger: Ledger
     ) -> dict[int, WindowCache]:
+        if not windows:
+            return {}
         layout = document.layout
-        per_window = layout.window_tokens // layout.interval_tokens
-        l1 = document.l1
-        sound = {
-            w: l1.slice(w * per_window, min((w + 1) * per_window, l1.tokens))
-            for w in range(layout.windows)
-        }
+        sound = {w: _window_of(document.landmarks, layout, w) for w in range(layout.windows)}
         return self._read_again(document.manifest, layout, windows, sound, ledger)
 
     def _read_again(
@@ -259,6 +283,22 @@ class Recall:
                 f"document {manifest.document_id!r} was replaced or deleted while it was asked; "
                 "expected it to stay: ask again"
             ) from error
+
+
+def _window_of(landmarks: Landmarks, layout: Layout, window: int) -> KVBlock:
+    """View the landmarks of one window among those of its document."""
+    own, segment = layout.window_intervals(window), layout.segment_of_window(window)
+    start = layout.segment_intervals(segment).start
+    return landmarks[segment].slice(own.start - start, own.stop - start)
+
+
+def _put_window(landmarks: Landmarks, layout: Layout, window: int, block: StoredBlock) -> KVBlock:
+    """Copy the landmarks of one window to their place, and view them there."""
+    place = _window_of(landmarks, layout, window)
+    plain = block.to(dtype=place.keys.dtype, device="cpu")
+    place.keys.copy_(plain.keys)
+    place.values.copy_(plain.values)
+    return place
 
 
 def _warn(manifest: Manifest, errors: Sequence[StoreError], *, of: int) -> None:

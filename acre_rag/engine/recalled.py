@@ -1,6 +1,6 @@
 """The documents of one question, as far as they are in memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -18,15 +18,21 @@ class RecalledDocument:
     Attributes:
         manifest: What it consists of.
         layout: Where its intervals, windows and segments lie.
-        l1: Landmarks, not rotated, in the model's dtype and on its device.
+        landmarks: L1 of each segment, not rotated, in the model's dtype, on the host: a GPU's
+            memory is for what a question needs of them while it needs it.
         encoded: Blocks that were encoded again for this question, by name; empty where they are
             to come from the store.
     """
 
     manifest: Manifest
     layout: Layout
-    l1: KVBlock
+    landmarks: tuple[KVBlock, ...]
     encoded: Mapping[str, StoredBlock] = field(default_factory=dict)
+
+    @property
+    def l1(self) -> KVBlock:
+        """Landmarks of all segments, not rotated, on the host."""
+        return KVBlock.concatenate(self.landmarks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +47,12 @@ class Recalled:
     documents: tuple[RecalledDocument, ...]
     ledger: Ledger
 
+    def interval_lengths(self) -> torch.Tensor:
+        """Raw tokens of each interval, through all documents, (intervals,), int64."""
+        return torch.cat([_interval_lengths(document.layout) for document in self.documents])
 
-def token_intervals(document: RecalledDocument, intervals: Sequence[int]) -> torch.Tensor:
-    """Interval of each raw token of some intervals, in order, (tokens,), int64."""
-    lengths = [len(document.layout.interval_tokens_of(interval)) for interval in intervals]
-    return torch.repeat_interleave(torch.tensor(intervals), torch.tensor(lengths))
+
+def _interval_lengths(layout: Layout) -> torch.Tensor:
+    lengths = torch.full((layout.intervals,), layout.interval_tokens)
+    lengths[-1] = layout.tokens - (layout.intervals - 1) * layout.interval_tokens
+    return lengths

@@ -10,6 +10,7 @@ import xxhash
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from acre_rag.cache.travel import brought
 from acre_rag.config import ACREConfig
 from acre_rag.model.adapter_files import adapter_tensors
 from acre_rag.model.landmarks import LandmarkAdapter
@@ -116,7 +117,8 @@ def _digest_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
             # One rounding for all: float32 and bfloat16 copies of the same weights are equal.
             plain = plain.to(torch.bfloat16)
         digest.update(f"{name}{tuple(plain.shape)}".encode())
-        digest.update(plain.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        for piece in brought(plain.contiguous().reshape(-1).view(torch.uint8)):
+            digest.update(piece.numpy().data)
     return digest.hexdigest()
 
 

@@ -69,8 +69,8 @@ def _beside_all(
         return []
     # Padded behind: rows see nothing after them, so that no question sees the padding.
     rows = pad_sequence(list(questions), batch_first=True)
-    memory = KVBlock.concatenate([prefix, *segments])
-    queries = _queries(twin, rows, [memory], layers).unbind(1)
+    memory = _memory(twin, prefix, segments)
+    queries = _queries(twin, rows, memory, layers).unbind(1)
     return [own[:, :, : len(ids)] for own, ids in zip(queries, questions, strict=True)]
 
 
@@ -85,9 +85,9 @@ def _beside_each(
     found: list[Tensor] = []
     for start in range(0, len(segments), _SEGMENTS_AT_ONCE):
         batch = segments[start : start + _SEGMENTS_AT_ONCE]
-        memories = [KVBlock.concatenate([prefix, segment]) for segment in batch]
-        rows = ids.expand(len(memories), -1)
-        found.extend(_queries(twin, rows, memories, layers).unbind(1))
+        memory = _batch([_memory(twin, prefix, [segment]) for segment in batch])
+        rows = ids.expand(len(batch), -1)
+        found.extend(_queries(twin, rows, memory, layers).unbind(1))
     return found
 
 
@@ -95,34 +95,42 @@ def _first_layers(block: KVBlock, layers: int) -> KVBlock:
     return KVBlock(block.keys[:layers], block.values[:layers])
 
 
+def _memory(twin: ReadingTwin, prefix: KVBlock, segments: Sequence[KVBlock]) -> Memory:
+    """Put prefix and landmarks together where the prefix is, and rotate them there."""
+    block = KVBlock.gathered([prefix, *segments])
+    keys = block.keys[:, None]
+    twin.rotate_in_place(keys, torch.arange(block.tokens, device=keys.device))
+    return Memory(keys, block.values[:, None])
+
+
 def _queries(
-    twin: ReadingTwin, ids: Tensor, memories: Sequence[KVBlock], layers: Sequence[int] | None
+    twin: ReadingTwin, ids: Tensor, memory: Memory, layers: Sequence[int] | None
 ) -> Tensor:
     """Read ids, (batch, rows), beside one memory each, or all beside one.
 
     Returns:
         (layers, batch, q_heads, rows, head_dim).
     """
-    memory = _batch(twin, memories)
     queries = twin.read(twin.embed(ids), memory=memory, keep_queries=True).queries
     if queries is None:
         raise ValueError("the pass kept no queries; expected keep_queries to be honoured")
     # A copy of few layers lets go of all others, which many segments could not all keep.
-    return queries if layers is None else queries[list(layers)]
+    if layers is None or len(layers) == len(queries):
+        return queries
+    return torch.stack([queries[layer] for layer in layers])
 
 
-def _batch(twin: ReadingTwin, memories: Sequence[KVBlock]) -> Memory:
+def _batch(memories: Sequence[Memory]) -> Memory:
     """Put memories of different lengths into one, the shorter ones padded in front."""
     if len(memories) == 1:
-        return twin.remember(memories[0].keys[:, None], memories[0].values[:, None])
+        return memories[0]
     longest = max(memory.tokens for memory in memories)
     keys, values, hidden = [], [], []
-    for block in memories:
-        memory = twin.remember(block.keys[:, None], block.values[:, None])
-        room = (0, 0, longest - block.tokens, 0)  # of the last two axes, tokens in front
+    for memory in memories:
+        room = (0, 0, longest - memory.tokens, 0)  # of the last two axes, tokens in front
         keys.append(torch.nn.functional.pad(memory.keys, room))
         values.append(torch.nn.functional.pad(memory.values, room))
-        hidden.append(torch.arange(longest) < longest - block.tokens)
+        hidden.append(torch.arange(longest) < longest - memory.tokens)
     padded = torch.stack(hidden).to(keys[0].device)
     return Memory(
         keys=torch.cat(keys, dim=1),

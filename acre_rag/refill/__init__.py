@@ -3,10 +3,11 @@
 from acre_rag.refill.choice import Selection, choose
 from acre_rag.refill.needed import least_wanted
 from acre_rag.refill.scoring import mixture_scores, published_scores, weighted_layers
-from acre_rag.refill.splice import splice
+from acre_rag.refill.splice import Splicing, splice
 
 __all__ = [
     "Selection",
+    "Splicing",
     "choose",
     "least_wanted",
     "mixture_scores",

@@ -9,38 +9,44 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from acre_rag.cache.travel import sent
+
+_PROBABILITIES_AT_ONCE = 2**23
+
 
 def attention_over_landmarks(
     queries: Sequence[Tensor], landmark_keys: Sequence[Tensor], scaling: float
 ) -> Tensor:
-    """Attend from question rows to the landmarks of all segments, in one layer.
+    """Attend from question rows to the landmarks of all segments, in one layer or several.
 
     Args:
         queries: For each segment, the question's queries as they were beside that segment's
-            landmarks, not rotated, (q_heads, rows, head_dim).
-        landmark_keys: For each segment, not rotated, (kv_heads, landmarks, head_dim).
+            landmarks, not rotated, (..., q_heads, rows, head_dim).
+        landmark_keys: For each segment, not rotated, (..., kv_heads, landmarks, head_dim); they
+            may be on the host.
         scaling: Factor on the logits, 1/sqrt(head_dim) in most models.
 
     Returns:
-        Probabilities over all landmarks, float32, (q_heads, rows, landmarks of all segments).
+        Probabilities over all landmarks, float32, (..., q_heads, rows, landmarks of all segments).
 
     Raises:
         ValueError: `q_heads` is not a multiple of `kv_heads`, or the head sizes differ.
     """
     logits = []
     for asked, keys in zip(queries, landmark_keys, strict=True):
-        q_heads, rows, head_dim = asked.shape
-        kv_heads, _, key_dim = keys.shape
+        *_, q_heads, _, head_dim = asked.shape
+        *_, kv_heads, landmarks, key_dim = keys.shape
         if q_heads % kv_heads or head_dim != key_dim:
             raise ValueError(
                 f"queries {tuple(asked.shape)} do not fit keys {tuple(keys.shape)}: q_heads must "
                 "be a multiple of kv_heads, and head_dim must be equal"
             )
         # A key head serves q_heads / kv_heads neighbouring query heads (grouped-query attention).
-        grouped = asked.float().reshape(kv_heads, -1, head_dim)
-        scores = grouped @ keys.float().transpose(1, 2) * scaling
-        logits.append(scores.reshape(q_heads, rows, -1))
-    return torch.cat(logits, dim=2).softmax(dim=2)
+        grouped = asked.float().reshape(*asked.shape[:-3], kv_heads, -1, head_dim)
+        near = sent(keys, asked.device).float()
+        scores = grouped @ near.transpose(-2, -1) * scaling
+        logits.append(scores.reshape(*asked.shape[:-1], landmarks))
+    return torch.cat(logits, dim=-1).softmax(dim=-1)
 
 
 def mixture_scores(
@@ -70,21 +76,40 @@ def mixture_scores(
     Returns:
         Score of each landmark, float32, (landmarks of all segments,).
     """
-    places = {layer: place for place, layer in enumerate(layers or range(len(weights)))}
+    wanted = weighted_layers(weights)
+    device, rows = queries[0].device, queries[0].shape[2]
+    # Averages over rows, then heads, then layers are one sum with these weights.
+    paid = _row_weights(weights[wanted], groups, rows).to(device)
+    own = {layer: place for place, layer in enumerate(layers or range(len(weights)))}
+    places = [own[layer] for layer in wanted]
     landmarks = sum(keys.shape[2] for keys in landmark_keys)
-    scores = torch.zeros(landmarks, device=landmark_keys[0].device)
-    for layer in weighted_layers(weights):
+    at_once = max(_PROBABILITIES_AT_ONCE // max(paid[0].numel() * landmarks, 1), 1)
+    scores = torch.zeros(landmarks, device=device)
+    for first in range(0, len(wanted), at_once):
+        some = slice(first, first + at_once)
         attention = attention_over_landmarks(
-            [asked[places[layer]] for asked in queries],
-            [keys[layer] for keys in landmark_keys],
+            [_layers_of(asked, places[some], device) for asked in queries],
+            [_layers_of(keys, wanted[some], device) for keys in landmark_keys],
             scaling,
         )
-        for index, group in enumerate(groups):
-            if not group:  # a prompt may end with the question
-                continue
-            paid = attention[:, group.start : group.stop].mean(dim=1)
-            scores += weights[layer, :, index].to(paid) @ paid
+        scores += paid[some].reshape(-1) @ attention.reshape(-1, landmarks)
     return scores
+
+
+def _row_weights(weights: Tensor, groups: Sequence[range], rows: int) -> Tensor:
+    """Spread the weight of each group over its rows: (layers, q_heads, rows), float32."""
+    spread = torch.zeros(len(groups), rows)
+    for index, group in enumerate(groups):
+        if group:  # a prompt may end with the question
+            spread[index, group.start : group.stop] = 1 / len(group)
+    return weights.float().cpu() @ spread
+
+
+def _layers_of(tensor: Tensor, layers: Sequence[int], device: torch.device) -> Tensor:
+    """Take layers, rising, to a device; at once where they are neighbours."""
+    if layers[-1] - layers[0] + 1 == len(layers):
+        return sent(tensor[layers[0] : layers[-1] + 1], device)
+    return torch.stack([sent(tensor[layer], device) for layer in layers])
 
 
 def weighted_layers(weights: Tensor) -> list[int]:

@@ -26,6 +26,53 @@ def splice_order(landmark_intervals: Tensor, token_intervals: Tensor) -> Tensor:
     return torch.argsort(ranks, stable=True)
 
 
+class Splicing:
+    """Lays out what the model answers from, token by token as they come; keys stay un-rotated.
+
+    Every token is written once, to where it belongs, in memory that is made here.
+
+    Args:
+        prefix: What stands before the documents, (layers, kv_heads, tokens, head_dim).
+        landmark_intervals: Interval of each landmark, (landmarks,), int64.
+        token_intervals: Interval of each refilled token, (refilled,), int64.
+    """
+
+    def __init__(
+        self, prefix: KVBlock, landmark_intervals: Tensor, token_intervals: Tensor
+    ) -> None:
+        order = splice_order(landmark_intervals, token_intervals)
+        places = torch.argsort(order) + prefix.tokens
+        self._places = places.split([len(landmark_intervals), len(token_intervals)])
+        self._missing = len(places)
+        self._spliced = RoomyBlock.like(prefix, prefix.tokens + len(places))
+        self._spliced.put(prefix, torch.arange(prefix.tokens))
+
+    def put_landmarks(self, first: int, block: KVBlock) -> None:
+        """Put neighbouring landmarks to their places, the first of them being counted so."""
+        self._put(block, self._places[0][first : first + block.tokens])
+
+    def put_tokens(self, which: Tensor, block: KVBlock) -> None:
+        """Put refilled tokens to their places: which of them, (tokens,), int64."""
+        self._put(block, self._places[1][which])
+
+    def done(self) -> RoomyBlock:
+        """Give prefix, then landmarks and refilled tokens in document order, with room behind.
+
+        Raises:
+            ValueError: Not every token was put.
+        """
+        if self._missing:
+            raise ValueError(
+                f"{self._missing} tokens too few were put into a refilled cache; expected each of "
+                "them once: put the others"
+            )
+        return self._spliced
+
+    def _put(self, block: KVBlock, places: Tensor) -> None:
+        self._spliced.put(block, places)
+        self._missing -= block.tokens
+
+
 def splice(
     prefix: KVBlock,
     landmarks: Sequence[KVBlock],
@@ -33,9 +80,7 @@ def splice(
     refill: Sequence[KVBlock],
     token_intervals: Tensor,
 ) -> RoomyBlock:
-    """Lay out what the model answers from; keys stay un-rotated.
-
-    Every token is written once, to where it belongs.
+    """Splice what is there as a whole; see `Splicing`.
 
     Args:
         prefix: What stands before the documents, (layers, kv_heads, tokens, head_dim).
@@ -48,10 +93,13 @@ def splice(
     Returns:
         Prefix, then landmarks and refilled tokens in document order, with room behind them.
     """
-    places = torch.argsort(splice_order(landmark_intervals, token_intervals)) + prefix.tokens
-    spliced = RoomyBlock.like(prefix, prefix.tokens + len(places))
-    spliced.put(prefix, torch.arange(prefix.tokens))
-    parts = [*landmarks, *refill]
-    for part, own in zip(parts, places.split([part.tokens for part in parts]), strict=True):
-        spliced.put(part, own)
-    return spliced
+    splicing = Splicing(prefix, landmark_intervals, token_intervals)
+    first = 0
+    for block in landmarks:
+        splicing.put_landmarks(first, block)
+        first += block.tokens
+    first = 0
+    for block in refill:
+        splicing.put_tokens(torch.arange(first, first + block.tokens), block)
+        first += block.tokens
+    return splicing.done()

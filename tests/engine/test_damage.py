@@ -191,7 +191,7 @@ def test_mending_keeps_metadata_that_came_meanwhile(
     other.ingest([newer])
     value_of(engine, tmp_path / "caches", "cat", "l2-1").unlink()
 
-    engine._recall.fetch(document, [3, 4], recalled.ledger)
+    engine._recall.fetch(document, [3, 4], recalled.ledger, lambda *_: None)
 
     manifest = archive.load_manifest("cat")
     assert manifest is not None
@@ -207,7 +207,11 @@ def test_what_is_stored_comes_back_bit_for_bit(make_engine: MakeEngine, stored: 
     (document,) = recalled.documents
     intervals = list(range(document.layout.intervals))
 
-    l2 = KVBlock.concatenate(engine._recall.fetch(document, intervals, recalled.ledger))
+    found: dict[int, KVBlock] = {}
+    engine._recall.fetch(
+        document, intervals, recalled.ledger, lambda own, block: found.update({own[0]: block})
+    )
+    l2 = KVBlock.concatenate([found[first] for first in sorted(found)])
     read = dict(engine._ingestion.mend(document.manifest, range(document.layout.windows), {}.get))
 
     assert (document.l1.keys == _join(read, "l1").keys).all()

@@ -1,10 +1,11 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from acre_rag.cache import KVBlock
-from acre_rag.refill import splice
+from acre_rag.refill import Splicing, splice
 from tests.reference import choice
 
 LAYERS, KV_HEADS, HEAD_DIM = 2, 3, 4
@@ -78,3 +79,26 @@ def test_what_is_spliced_is_left_as_it_is() -> None:
         torch.equal(block.keys, old)
         for block, old in zip((prefix, landmarks, refill), before, strict=True)
     )
+
+
+def test_tokens_may_come_in_any_order() -> None:
+    prefix, landmarks, refill = _block(2, 0), _block(3, 1), _block(5, 2)
+    kept, owners = torch.arange(3), torch.tensor([0, 0, 2, 2, 2])
+    splicing = Splicing(prefix, kept, owners)
+
+    splicing.put_tokens(torch.tensor([4, 2]), refill.take(torch.tensor([4, 2])))
+    splicing.put_landmarks(1, landmarks.slice(1, 3))
+    splicing.put_tokens(torch.tensor([3, 0, 1]), refill.take(torch.tensor([3, 0, 1])))
+    splicing.put_landmarks(0, landmarks.slice(0, 1))
+
+    theirs = splice(prefix, [landmarks], kept, [refill], owners).taken
+    assert torch.equal(splicing.done().taken.keys, theirs.keys)
+    assert torch.equal(splicing.done().taken.values, theirs.values)
+
+
+def test_a_cache_that_lacks_tokens_is_refused() -> None:
+    splicing = Splicing(_block(2, 0), torch.arange(3), torch.tensor([0, 0]))
+    splicing.put_landmarks(0, _block(3, 1))
+
+    with pytest.raises(ValueError, match="2 tokens too few"):
+        splicing.done()
