@@ -18,6 +18,10 @@ RefillTokens = int | Literal["auto"] | None
 """Most raw tokens to refill: a number, `None` for a share of the documents, or `auto` for as many
 as the question needs, told from its scores."""
 
+MOST_LANDMARKS = 256
+"""Landmarks that stay beside those of what is refilled: as many as 4,096 tokens have. More of
+them, of longer documents, cost time and memory, and distract a small model from the evidence."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
@@ -47,8 +51,8 @@ class Prompt:
 class ACREConfig:
     """Settings of an engine.
 
-    `selection`, `on_damage` and `policy` may change at any time; with any other, caches are made
-    anew.
+    `selection`, `most_landmarks`, `on_damage` and `policy` may change at any time; with any other,
+    caches are made anew.
 
     Attributes:
         interval_tokens: Raw tokens that one landmark stands for.
@@ -60,6 +64,8 @@ class ACREConfig:
         context_tokens: Longest sequence the model may see; `None` takes the model's own limit.
         selection: `learned` weights of the adapter (or the calibrated heads of the
             training-free mode), or the `published` rule of ACRE (last layer, all heads).
+        most_landmarks: Landmarks that stay in the refilled cache beside those of the refilled
+            intervals: the best-scoring ones. A question attends to all of them when it chooses.
         on_damage: Encode a damaged or missing value again (`recompute`), or `raise`.
         policy: The plan that questions follow: `refill` from the store; `recompute`, encoding the
             documents for each question; `prefill`, the whole text in front of the model; `auto`
@@ -73,6 +79,7 @@ class ACREConfig:
     stored_dtype: StoredDtype = "int8"
     context_tokens: int | None = None
     selection: Literal["learned", "published"] = "learned"
+    most_landmarks: int = MOST_LANDMARKS
     on_damage: Literal["recompute", "raise"] = "recompute"
     policy: Policy = "refill"
     prompt: Prompt = field(default_factory=Prompt)
@@ -81,6 +88,10 @@ class ACREConfig:
         for name in ("interval_tokens", "window_tokens", "segment_tokens", "context_tokens"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more: raise it")
+        if self.most_landmarks < 0:
+            raise ConfigError(
+                f"most_landmarks is {self.most_landmarks}; expected 0 or more: raise it"
+            )
         for small, large in (
             ("interval_tokens", "window_tokens"),
             ("window_tokens", "segment_tokens"),

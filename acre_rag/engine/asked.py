@@ -30,6 +30,12 @@ class Segment:
     intervals: range
     landmarks: KVBlock
 
+    def kept(self, landmarks: torch.Tensor) -> KVBlock:
+        """Take those of its landmarks that are among some, rising, (kept,), int64."""
+        span = self.intervals
+        own = landmarks[(landmarks >= span.start) & (landmarks < span.stop)]
+        return self.landmarks if len(own) == len(span) else self.landmarks.take(own - span.start)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
@@ -150,10 +156,9 @@ class Asked:
             first_token=0.0,
             total=total,
         )
-        kept = sum(len(self.segments[segment].intervals) for segment in self.selection.segments)
         return Retrieval(
             sources=self.sources(sources),
-            usage=self.usage(kept),
+            usage=self.usage(len(self.selection.landmarks)),
             seconds=seconds,
             refill_map=self.refill_map(),
         )

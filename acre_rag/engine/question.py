@@ -183,8 +183,7 @@ class Questioner:
         selection = choose(
             scores,
             lengths=loaded.recalled.interval_lengths(),
-            segment_intervals=[segment.intervals for segment in loaded.segments],
-            keep_landmarks=self._reader.has_landmarks,
+            most_landmarks=self._reader.most_landmarks,
             free_tokens=found.free_tokens,
             refill_tokens=request.refill_tokens,
             refill_score=self._reader.refill_score,
@@ -207,23 +206,20 @@ class Questioner:
             BudgetError: The model would see nothing of the documents.
         """
         self._check_seen(asked)
-        # Pooled keys only choose; what they average is no token that the model has seen.
-        segments = asked.selection.segments if self._reader.has_landmarks else ()
-        kept = [asked.segments[segment] for segment in segments]
-        none = torch.empty(0, dtype=torch.int64)
-        places = [torch.arange(s.intervals.start, s.intervals.stop) for s in kept]
-        owners = asked.token_intervals()
-        splicing = Splicing(self._reader.prefix, torch.cat([none, *places]), owners)
-        landmarks = 0
+        kept, owners = asked.selection.landmarks, asked.token_intervals()
+        splicing = Splicing(self._reader.prefix, kept, owners)
+        first = 0
         # A GPU takes the landmarks while the host reads from the store.
-        for segment in kept:
-            splicing.put_landmarks(landmarks, segment.landmarks)
-            landmarks += segment.landmarks.tokens
+        for segment in asked.segments:
+            landmarks = segment.kept(kept)
+            if landmarks.tokens:
+                splicing.put_landmarks(first, landmarks)
+                first += landmarks.tokens
         for index, document in enumerate(asked.recalled.documents):
             put = partial(_put_tokens, splicing, owners, asked.offset(index))
             if intervals := asked.chosen(index):
                 self._recall.fetch(document, intervals, asked.recalled.ledger, put)
-        return Refilled(cache=splicing.done(), landmarks=landmarks, fetched=time.perf_counter())
+        return Refilled(cache=splicing.done(), landmarks=first, fetched=time.perf_counter())
 
     def _free_tokens(self, rows: QuestionRows, max_new_tokens: int) -> int:
         """Count what prefix, question and answer leave of the context: one token or more."""

@@ -8,7 +8,7 @@ from acre_rag.engine.blocks import BlockPlan
 from acre_rag.engine.recall import Recall
 from acre_rag.model.prompt import QuestionRows
 from acre_rag.model.reader import DocumentReader
-from acre_rag.refill.budget import plan_budget
+from acre_rag.refill.budget import plan_refill
 from acre_rag.request import Request
 from acre_rag.store.manifest import Manifest
 from acre_rag.text.layout import Layout
@@ -39,28 +39,23 @@ def workload_of(found: Found, request: Request, reader: DocumentReader, recall: 
     """
     documents = found.manifests
     layouts = [reader.layout(manifest.tokens) for manifest in documents]
-    spans = [
-        (layout.segment_intervals(number), layout)
-        for layout in layouts
-        for number in range(layout.segments)
-    ]
-    segments = [len(intervals) for intervals, _ in spans]
     tokens = sum(manifest.tokens for manifest in documents)
+    landmarks = sum(layout.intervals for layout in layouts)
+    interval, most = reader.config.interval_tokens, reader.most_landmarks
     asked = request.refill_tokens
-    budget = plan_budget(
+    refill = plan_refill(
         free_tokens=found.free_tokens,
-        segment_landmarks=segments if reader.has_landmarks else [0] * len(segments),
-        segment_scores=[0.0] * len(segments),
-        segment_tokens=[
-            min(span.stop * layout.interval_tokens, layout.tokens)
-            - span.start * layout.interval_tokens
-            for span, layout in spans
-        ],
+        document_tokens=tokens,
+        intervals=landmarks,
+        interval_tokens=interval,
+        most_landmarks=most,
         refill_tokens=None if asked == "auto" else asked,
     )
-    landmarks = sum(segments)
+    kept = 0
+    if most is not None:
+        kept = min(refill // interval + most, landmarks, found.free_tokens - refill)
     away = [one for one in documents if not recall.remembers(one)]
-    share = budget.refill_tokens / tokens
+    share = refill / tokens
     l2 = [_expected_reads(m, layout, share) for m, layout in zip(documents, layouts, strict=True)]
     exact = [one.tokens for one in documents if reader.method(one.tokens) == "exact"]
     return Workload(
@@ -68,8 +63,8 @@ def workload_of(found: Found, request: Request, reader: DocumentReader, recall: 
         prefix_tokens=reader.prefix.tokens,
         question_tokens=len(found.rows.ids),
         landmarks=landmarks,
-        kept_landmarks=sum(segments[i] for i in budget.segments) * reader.has_landmarks,
-        refill_tokens=budget.refill_tokens,
+        kept_landmarks=kept,
+        refill_tokens=refill,
         l1_values=sum(reader.layout(one.tokens).windows for one in away),
         l1_bytes=sum(map(_l1_bytes, away)),
         l2_values=round(sum(values for values, _ in l2)),

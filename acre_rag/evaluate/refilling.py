@@ -87,8 +87,7 @@ def _choose(
     return choose(
         scores,
         lengths=torch.tensor(lengths),
-        segment_intervals=[layout.segment_intervals(s) for s in range(layout.segments)],
-        keep_landmarks=reader.has_landmarks,
+        most_landmarks=reader.most_landmarks,
         free_tokens=reader.context_tokens - used,
         refill_tokens=budget,
         refill_score=reader.refill_score,
@@ -99,14 +98,12 @@ def _prompt(read: ReadDocument, selection: Selection, ids: list[int]) -> Prompt:
     reader, layout = read.reader, read.layout
     chosen = selection.intervals.tolist()
     places = [torch.arange(*_bounds(layout.interval_tokens_of(i))) for i in chosen]
-    spans = [layout.segment_intervals(s) for s in selection.segments if reader.has_landmarks]
-    kept = [torch.arange(*_bounds(span)) for span in spans]
+    kept = selection.landmarks
     lengths = torch.tensor([len(own) for own in places], dtype=torch.int64)
-    none = torch.empty(0, dtype=torch.int64)
     spliced = splice(
         reader.prefix,
-        [read.l1.slice(*_bounds(span)) for span in spans],
-        torch.cat([none, *kept]),
+        [read.l1.take(kept.to(read.l1.keys.device))] if len(kept) else [],
+        kept,
         [read.l2.take(torch.cat(places).to(read.l2.keys.device))] if chosen else [],
         torch.repeat_interleave(selection.intervals, lengths),
     )

@@ -82,6 +82,14 @@ class DocumentReader:
         """Whether documents get landmarks, or the training-free mode pools them."""
         return self.twin.adapter is not None
 
+    @property
+    def most_landmarks(self) -> int | None:
+        """Most landmarks that stay beside those of what is refilled; `None` where none stays.
+
+        Pooled keys only choose; what they average is no token that the model has seen.
+        """
+        return self.config.most_landmarks if self.has_landmarks else None
+
     def layout(self, tokens: int) -> Layout:
         """Lay out a document of so many tokens."""
         window = self.config.window_tokens

@@ -1,16 +1,14 @@
-"""From scores to what goes into the cache: kept segments, chosen intervals."""
+"""From scores to what goes into the cache: chosen intervals, and the landmarks that stay."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from acre_rag.config import RefillTokens
-from acre_rag.refill.budget import plan_budget
+from acre_rag.refill.budget import plan_refill
 from acre_rag.refill.needed import DEFAULT_SCORE, tokens_from
-from acre_rag.refill.selection import select_intervals
+from acre_rag.refill.selection import best_first, select_intervals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,58 +19,60 @@ class Selection:
 
     Attributes:
         scores: Score of every interval, adding up to 1, float32, (intervals,).
-        segments: Segments whose landmarks are kept.
         intervals: Chosen intervals, rising, (chosen,), int64.
+        landmarks: Intervals whose landmarks stay in the cache, rising, (kept,), int64: all chosen
+            ones, and the best-scoring others; none in the training-free mode.
     """
 
     scores: Tensor
-    segments: tuple[int, ...]
     intervals: Tensor
+    landmarks: Tensor
 
 
 def choose(
     scores: Tensor,
     *,
     lengths: Tensor,
-    segment_intervals: Sequence[range],
-    keep_landmarks: bool,
+    most_landmarks: int | None,
     free_tokens: int,
     refill_tokens: RefillTokens,
     refill_score: float | None = None,
 ) -> Selection:
-    """Keep the segments and choose the intervals that fit the context together.
+    """Choose the intervals and the landmarks that fit the context together.
+
+    The refill comes first, each interval with its landmark; then the landmarks of others, from the
+    best-scoring on, as many as are wanted and fit.
 
     Args:
         scores: (intervals,), on any device.
         lengths: Raw tokens of each interval, (intervals,), int64.
-        segment_intervals: Intervals of each segment.
-        keep_landmarks: Whether L1 stays in the cache, and so takes room.
+        most_landmarks: Most landmarks to keep of intervals that are not refilled; `None` where no
+            landmark stays in the cache.
         free_tokens: Context left beside prefix, question and answer.
         refill_tokens: Most raw tokens to refill; `None` takes the default; `auto` at most as many,
             fewer where fewer score enough.
         refill_score: Score from which `auto` refills intervals; `None` takes `DEFAULT_SCORE`.
 
     Raises:
-        BudgetError: It does not fit; see `plan_budget`.
+        BudgetError: The refill that was asked for does not fit.
     """
     scores = scores.cpu()
-    plan = partial(
-        plan_budget,
+    most = plan_refill(
         free_tokens=free_tokens,
-        segment_landmarks=[len(span) if keep_landmarks else 0 for span in segment_intervals],
-        segment_scores=[float(scores[span.start : span.stop].sum()) for span in segment_intervals],
-        segment_tokens=[int(lengths[span.start : span.stop].sum()) for span in segment_intervals],
+        document_tokens=int(lengths.sum()),
+        intervals=len(lengths),
+        interval_tokens=int(lengths.max()),
+        most_landmarks=most_landmarks,
+        refill_tokens=None if refill_tokens == "auto" else refill_tokens,
     )
     if refill_tokens == "auto":
-        most = plan(refill_tokens=None).refill_tokens
         least = DEFAULT_SCORE if refill_score is None else refill_score
-        refill_tokens = min(tokens_from(scores, lengths, least), most)
-    budget = plan(refill_tokens=refill_tokens)
-    kept = torch.full_like(scores, -torch.inf)
-    for segment in budget.segments:
-        span = segment_intervals[segment]
-        kept[span.start : span.stop] = scores[span.start : span.stop]
-    # Intervals of segments that were dropped have no landmark to stand before.
-    allowed = kept.isfinite().nonzero().flatten()
-    chosen = select_intervals(kept[allowed], lengths[allowed], budget.refill_tokens)
-    return Selection(scores=scores, segments=budget.segments, intervals=allowed[chosen])
+        most = min(tokens_from(scores, lengths, least), most)
+    beside = int(most_landmarks is not None)  # tokens that an interval takes beside its own
+    chosen = select_intervals(scores, lengths, most, room=free_tokens, beside=beside)
+    if most_landmarks is None:
+        return Selection(scores=scores, intervals=chosen, landmarks=chosen[:0])
+    left = free_tokens - int(lengths[chosen].sum()) - len(chosen)
+    raised = scores.index_fill(0, chosen, torch.inf)
+    kept = best_first(raised)[: len(chosen) + max(min(most_landmarks, left), 0)]
+    return Selection(scores=scores, intervals=chosen, landmarks=kept.sort().values)

@@ -141,14 +141,19 @@ def landmark_places(places: Places) -> Tensor:
     return torch.cat([places.prefix, places.landmarks])
 
 
-def refilled_places(places: Places, chosen: Tensor) -> Tensor:
-    """Rows of refilled memories: chosen intervals (batch, chosen) to places (batch, memory).
+def refilled_places(places: Places, chosen: Tensor, kept: Tensor) -> Tensor:
+    """Rows of refilled memories, (batch, memory).
 
-    The prefix, then all landmarks, each chosen interval's tokens right before its own.
+    The prefix, then the kept landmarks, each chosen interval's tokens right before its own.
+
+    Args:
+        places: Where the rows of a context lie.
+        chosen: Intervals to refill, (batch, chosen).
+        kept: Intervals whose landmarks stay, chosen ones among them, (batch, kept).
     """
     within = torch.arange(places.interval_tokens, device=chosen.device)
     tokens = (places.first_tokens[chosen][:, :, None] + within).flatten(1)
-    landmarks = places.landmarks.expand(len(chosen), -1)
+    landmarks = places.landmarks[kept]
     # Rows lie in document order, a landmark behind its tokens: sorting them is the splice.
     spliced = torch.cat([landmarks, tokens], dim=1).sort(dim=1).values
     return torch.cat([places.prefix.expand(len(chosen), -1), spliced], dim=1)
@@ -168,3 +173,19 @@ def choose_intervals(scores: Tensor, gold: Tensor, forced: Tensor, count: int) -
     """
     favoured = scores.detach() + 2 * (gold > 0) * forced[:, None]
     return favoured.topk(min(count, scores.shape[1]), dim=1).indices.sort(dim=1).values
+
+
+def keep_landmarks(scores: Tensor, chosen: Tensor, most: int) -> Tensor:
+    """Keep the landmarks of chosen intervals, and those of the best-scoring others.
+
+    Args:
+        scores: (questions, intervals), each between 0 and 1.
+        chosen: Intervals to refill, (questions, chosen).
+        most: Most others to keep.
+
+    Returns:
+        Kept intervals, rising, (questions, kept), int64.
+    """
+    first = scores.detach().scatter(1, chosen, 2.0)
+    count = min(chosen.shape[1] + most, scores.shape[1])
+    return first.topk(count, dim=1).indices.sort(dim=1).values

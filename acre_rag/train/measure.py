@@ -9,7 +9,7 @@ from torch import Tensor
 
 from acre_rag.errors import DocumentError
 from acre_rag.refill import least_wanted
-from acre_rag.train.bank import Bank, pooled_bank
+from acre_rag.train.bank import Bank, keep_landmarks, pooled_bank
 from acre_rag.train.batches import QuestionBatch, QuestionSteps, StepShape
 from acre_rag.train.calibrate import fit_weights, gold_attention
 from acre_rag.train.gap import language_gap, windows_of
@@ -135,7 +135,10 @@ def measured(
             recalled[budget] += recalls(own.questions, chosen, interval)
             if settings.answer_tokens:
                 eos = setup.settings.eos_id
-                found = answers(trainer, batch, bank, chosen, settings.answer_tokens, eos)
+                kept = keep_landmarks(scores, chosen, trainer.most_landmarks)
+                found = answers(
+                    trainer, batch, bank, chosen, kept, tokens=settings.answer_tokens, eos_id=eos
+                )
                 given[budget] += [_text(setup, ids) for ids in found]
     return {
         budget: {

@@ -98,8 +98,15 @@ def recalls(
     return found
 
 
-def answers(
-    trainer: Trainer, batch: QuestionBatch, bank: Bank, chosen: Tensor, tokens: int, eos_id: int
+def answers(  # a memory consists of so much
+    trainer: Trainer,
+    batch: QuestionBatch,
+    bank: Bank,
+    chosen: Tensor,
+    kept: Tensor,
+    *,
+    tokens: int,
+    eos_id: int,
 ) -> list[list[int]]:
     """Answer greedily over refilled memories.
 
@@ -111,13 +118,14 @@ def answers(
         batch: Questions.
         bank: Keys and values of their documents.
         chosen: Intervals to refill, (questions, chosen).
+        kept: Intervals whose landmarks stay, (questions, kept).
         tokens: Longest answer.
         eos_id: Ends an answer.
 
     Returns:
         Token ids of each answer.
     """
-    rows = bank.rows_of(batch.owner, refilled_places(bank.places, chosen))
+    rows = bank.rows_of(batch.owner, refilled_places(bank.places, chosen, kept))
     memory = [bank.gather(layer, rows) for layer in range(len(bank.layers))]
     lengths, longest = batch.row_lengths, int(batch.row_lengths.max())
     ids = torch.full((len(rows), longest + tokens), eos_id, device=rows.device)

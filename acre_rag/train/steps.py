@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from acre_rag.config import MOST_LANDMARKS
 from acre_rag.model.local import LocalModel
 from acre_rag.model.training_passes import Layers
 from acre_rag.model.training_twin import LayeredReading, TrainingTwin
 from acre_rag.train.bank import (
     Bank,
     choose_intervals,
+    keep_landmarks,
     landmark_places,
     refilled_places,
     window_bank,
@@ -51,6 +53,7 @@ class Trainer:
         twin: Reads with the adapter that is trained.
         prefix_ids: Token ids before the documents, (prefix,).
         interval_tokens: Raw tokens that one landmark stands for.
+        most_landmarks: Landmarks that stay in a refilled memory beside those of what is refilled.
         compiled: Compile the loss over the whole vocabulary.
     """
 
@@ -61,12 +64,14 @@ class Trainer:
         prefix_ids: Tensor,
         interval_tokens: int,
         *,
+        most_landmarks: int = MOST_LANDMARKS,
         compiled: bool = False,
     ) -> None:
         self.model = local.model
         self.twin = twin
         self.prefix_ids = prefix_ids
         self.interval_tokens = interval_tokens
+        self.most_landmarks = most_landmarks
         self._distillation_loss: Callable[[Tensor, Tensor], Tensor] = (
             torch.compile(distillation_loss, dynamic=True) if compiled else distillation_loss
         )
@@ -95,7 +100,8 @@ class Trainer:
         scored = self.score(batch, selection)
         count = batch.refill_tokens // self.interval_tokens
         chosen = choose_intervals(scored.scores, batch.gold, batch.forced, count)
-        states = self.refilled_states(scored.bank, batch, chosen)
+        kept = keep_landmarks(scored.scores, chosen, self.most_landmarks)
+        states = self.refilled_states(scored.bank, batch, chosen, kept)
         width = batch.targets.shape[1]
         places = batch.row_lengths[:, None] - 1 + torch.arange(width, device=states.device)
         places = places.clamp(max=states.shape[1] - 1)
@@ -135,9 +141,11 @@ class Trainer:
         asked = self.twin.read_rows(batch.rows[:, : batch.asked_rows], rows.shape[1], memory)
         return asked.queries, keys
 
-    def refilled_states(self, bank: Bank, batch: QuestionBatch, chosen: Tensor) -> Tensor:
+    def refilled_states(
+        self, bank: Bank, batch: QuestionBatch, chosen: Tensor, kept: Tensor
+    ) -> Tensor:
         """Read questions and answers over refilled memories: states (questions, rows, hidden)."""
-        rows = bank.rows_of(batch.owner, refilled_places(bank.places, chosen))
+        rows = bank.rows_of(batch.owner, refilled_places(bank.places, chosen, kept))
         read = self.twin.read_rows(
             batch.rows, rows.shape[1], lambda layer: bank.gather(layer, rows)
         )

@@ -5,34 +5,43 @@ from acre_rag.errors import BudgetError
 from acre_rag.refill import Selection, choose
 
 SCORES = torch.tensor([0.30, 0.05, 0.10, 0.02, 0.25, 0.28])
-SEGMENTS = (range(2), range(2, 4), range(4, 6))
 LENGTHS = torch.tensor([4, 4, 4, 1, 4, 3])
 
 
-def _choose(free: int, refill: int | None, *, keep_landmarks: bool = True) -> Selection:
+def _choose(free: int, refill: int | None, *, most: int | None = 10) -> Selection:
     return choose(
-        SCORES,
-        lengths=LENGTHS,
-        segment_intervals=SEGMENTS,
-        keep_landmarks=keep_landmarks,
-        free_tokens=free,
-        refill_tokens=refill,
+        SCORES, lengths=LENGTHS, most_landmarks=most, free_tokens=free, refill_tokens=refill
     )
 
 
-def test_intervals_of_kept_segments_alone_are_chosen() -> None:
-    # Room for the landmarks of two segments beside eleven tokens: the middle one is dropped.
-    selection = _choose(15, 11)
+def test_chosen_intervals_keep_their_landmarks_and_the_best_others_theirs() -> None:
+    selection = _choose(100, 7, most=2)
 
-    assert selection.segments == (0, 2)
-    assert selection.intervals.tolist() == [0, 4, 5]
+    assert selection.intervals.tolist() == [0, 5]
+    assert selection.landmarks.tolist() == [0, 2, 4, 5]
 
 
-def test_without_landmarks_every_segment_is_kept_and_takes_no_room() -> None:
-    selection = _choose(20, 20, keep_landmarks=False)
+def test_as_many_landmarks_stay_as_fit_beside_the_refill() -> None:
+    # Eight tokens, seven of them chosen, and the landmarks of the two; one token is left.
+    assert _choose(10, 8).landmarks.tolist() == [0, 4, 5]
 
-    assert selection.segments == (0, 1, 2)
+
+def test_no_other_landmarks_stay_where_none_are_wanted() -> None:
+    assert _choose(100, 7, most=0).landmarks.tolist() == [0, 5]
+
+
+def test_nothing_refilled_leaves_the_best_landmarks() -> None:
+    selection = _choose(3, 0)
+
+    assert selection.intervals.tolist() == []
+    assert selection.landmarks.tolist() == [0, 4, 5]
+
+
+def test_without_landmarks_a_refill_takes_no_other_room() -> None:
+    selection = _choose(20, 20, most=None)
+
     assert selection.intervals.tolist() == [0, 1, 2, 3, 4, 5]
+    assert selection.landmarks.tolist() == []
 
 
 def test_scores_are_given_as_they_were() -> None:
@@ -44,11 +53,11 @@ def test_what_does_not_fit_is_refused() -> None:
         _choose(10, 9)
 
 
-def test_a_budget_for_everything_brings_back_all_that_fits_beside_the_landmarks_it_needs() -> None:
-    # 20 tokens and the landmarks of the best segment would fit, but it has 7 tokens alone.
-    selection = _choose(22, 20)
+@pytest.mark.parametrize("free", range(27))
+def test_refill_and_landmarks_never_take_more_than_is_free(free: int) -> None:
+    selection = _choose(free, None)
 
-    assert selection.segments == (0, 1, 2)
-    assert 22 - 6 - 4 < int(LENGTHS[selection.intervals].sum()) <= 22 - 6
-
-    assert _choose(26, 20).intervals.tolist() == [0, 1, 2, 3, 4, 5]
+    taken = int(LENGTHS[selection.intervals].sum()) + len(selection.landmarks)
+    assert taken <= free
+    assert set(selection.intervals.tolist()) <= set(selection.landmarks.tolist())
+    assert taken == free or len(selection.landmarks) == len(SCORES)

@@ -54,8 +54,7 @@ def _chosen(free: int, scores: torch.Tensor, least: float | None) -> int:
     selection = choose(
         scores,
         lengths=lengths,
-        segment_intervals=[range(len(scores))],
-        keep_landmarks=True,
+        most_landmarks=40,
         free_tokens=free,
         refill_tokens="auto",
         refill_score=least,

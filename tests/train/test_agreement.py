@@ -13,8 +13,14 @@ from acre_rag.model.prefill import read_prefix, read_window
 from acre_rag.model.question import question_queries
 from acre_rag.model.reading import ReadingTwin
 from acre_rag.model.training_twin import LayeredReading, TrainingTwin
-from acre_rag.refill import mixture_scores, splice
-from acre_rag.train.bank import Bank, landmark_places, refilled_places, window_bank
+from acre_rag.refill import choose, mixture_scores, splice
+from acre_rag.train.bank import (
+    Bank,
+    keep_landmarks,
+    landmark_places,
+    refilled_places,
+    window_bank,
+)
 from acre_rag.train.scoring import batch_scores
 from tests.tiny import CONTEXT, INTERVAL, LAYERS, Q_HEADS, VOCABULARY, tiny_adapter, tiny_local
 
@@ -117,9 +123,13 @@ def test_batched_scores_are_the_scores_of_each_question(scene: Scene, rng: torch
 
 
 @torch.no_grad()
-def test_a_refilled_memory_is_the_splice_and_reads_the_same(scene: Scene) -> None:
+@pytest.mark.parametrize("others", [0, 5, INTERVALS])
+def test_a_refilled_memory_is_the_splice_and_reads_the_same(scene: Scene, others: int) -> None:
     chosen = torch.tensor([[1, 6, 7, 20], [0, 3, 12, 13]])
-    rows = scene.bank.rows_of(torch.arange(CONTEXTS), refilled_places(scene.bank.places, chosen))
+    scores = torch.rand(CONTEXTS, INTERVALS)
+    kept = keep_landmarks(scores, chosen, others)
+    places = refilled_places(scene.bank.places, chosen, kept)
+    rows = scene.bank.rows_of(torch.arange(CONTEXTS), places)
 
     ours = _gathered(scene.bank, rows)
     states = scene.training.read_rows(
@@ -129,10 +139,18 @@ def test_a_refilled_memory_is_the_splice_and_reads_the_same(scene: Scene) -> Non
     for context in range(CONTEXTS):
         picked = chosen[context]
         tokens = (picked[:, None] * INTERVAL + torch.arange(INTERVAL)).flatten()
+        selection = choose(
+            scores[context].index_fill(0, picked, 2),
+            lengths=torch.full((INTERVALS,), INTERVAL),
+            most_landmarks=others,
+            free_tokens=CONTEXT,
+            refill_tokens=len(picked) * INTERVAL,
+        )
+        landmarks = KVBlock.concatenate(scene.l1[context])
         theirs = splice(
             scene.prefix,
-            scene.l1[context],
-            torch.arange(INTERVALS),
+            [landmarks.take(selection.landmarks)],
+            selection.landmarks,
             [scene.l2[context].take(tokens)],
             picked.repeat_interleave(INTERVAL),
         ).taken
