@@ -10,7 +10,8 @@
 # out, the installed package's. DEVICE and DTYPE are those of `acre eval`, found out where left out.
 # SCALE=0.1 asks a tenth of the questions; METHODS="acre full" measures these alone;
 # TUNED="run/full/adapter run/rag/adapter" adds what `acre train baseline` made.
-# AT_ONCE runs share the GPU, one by default: more keep it busier, and need as many times the memory.
+# AT_ONCE runs share the GPU, one by default: more keep it busier. Each then has its share of the
+# memory, and batches that are smaller by as much.
 # PYTHON is the interpreter, python3 by default; OMP_NUM_THREADS the threads of each run, 4.
 # Times to the first token are taken at the end, by one run alone. Not among the default
 # parts: `auto` measures that budget against fixed ones, `prompts` what the baselines answer best to.
@@ -40,6 +41,11 @@ shared=(${ADAPTER:+--adapter "$ADAPTER"} ${SENTENCES:+--sentence-model "$SENTENC
 shared+=(${DEVICE:+--device "$DEVICE"} ${DTYPE:+--dtype "$DTYPE"})
 [[ -n ${METHODS:-} ]] && shared+=(--methods "$METHODS")
 for directory in ${TUNED:-}; do shared+=(--tuned "$directory"); done
+begin='from acre_rag.cli import main; main()'
+if ((at_once > 1)); then
+    shared+=(--batch-tokens $((131072 / at_once)))
+    begin="import torch; torch.cuda.set_per_process_memory_fraction(0.95 / $at_once); $begin"
+fi
 
 jobs=()
 # plan NAME DATASET QUESTIONS OPTIONS...: one run, named by its results
@@ -53,7 +59,7 @@ plan() {
 run() {
     local name=$1 started=$SECONDS
     shift
-    if "$python" -c 'from acre_rag.cli import main; main()' eval "$@" --json "$OUT/$name.json" \
+    if "$python" -c "$begin" eval "$@" --json "$OUT/$name.json" \
         --rows "$OUT/$name.rows.jsonl" >"$OUT/$name.txt" 2>"$OUT/$name.log"; then
         echo "== $name, $((SECONDS - started)) s"
         cat "$OUT/$name.txt"

@@ -6,21 +6,23 @@ REFUSALS = ("The context does not say.",)
 """What is answered where the context holds no answer."""
 
 _ROWS = (
-    (12, 1, 4096, 16, 0.08, 128, "squad"),
-    (12, 1, 4096, 16, 0.24, 256, "squad"),
-    (12, 1, 4096, 16, 0.10, 512, "squad"),
+    (12, 1, 4096, 16, 0.07, 128, "squad"),
+    (12, 1, 4096, 16, 0.20, 256, "squad"),
+    (12, 1, 4096, 16, 0.09, 512, "squad"),
     (32, 1, 1008, 6, 0.03, 128, "squad"),
-    (32, 1, 1008, 6, 0.05, 256, "squad"),
-    (20, 1, 2048, 10, 0.08, 256, "squad"),
-    (6, 1, 8192, 28, 0.06, 256, "squad"),
+    (32, 1, 1008, 6, 0.04, 256, "squad"),
+    (20, 1, 2048, 10, 0.06, 256, "squad"),
+    (6, 1, 8192, 28, 0.05, 256, "squad"),
     (6, 1, 8192, 28, 0.05, 512, "squad"),
-    (3, 1, 16384, 40, 0.04, 512, "squad"),
+    (3, 1, 16384, 40, 0.03, 256, "squad"),
+    (3, 1, 16384, 40, 0.05, 512, "squad"),
     (3, 1, 16384, 40, 0.03, 1024, "squad"),
-    (6, 2, 4000, 28, 0.06, 512, "squad"),
+    (6, 2, 4000, 28, 0.05, 512, "squad"),
     (4, 6, 2048, 32, 0.05, 512, "squad"),
     (2, 3, 8192, 40, 0.03, 1024, "squad"),
+    (1, 4, 16384, 40, 0.05, 512, "squad"),
     (16, 1, 2048, 10, 0.06, 256, "fairytale"),
-    (6, 1, 8192, 5, 0.04, 1024, "qmsum"),
+    (6, 1, 8192, 5, 0.06, 1024, "qmsum"),
 )
 """Contexts, documents, tokens, questions, weight, refilled tokens, pack."""
 
@@ -36,7 +38,7 @@ SHAPES = tuple(
     )
     for contexts, documents, tokens, questions, weight, refill_tokens, pack in _ROWS
 )
-"""About 48 thousand tokens of documents and 200 questions a step."""
+"""About 50 thousand tokens of documents and 190 questions a step."""
 
 TEXT_WINDOWS = {4: 0.75, 7: 0.25}
 """Windows of running text, with how often each is drawn."""
