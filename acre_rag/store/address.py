@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import lru_cache
 
 from acre_rag.errors import StoreError
 
@@ -22,6 +23,11 @@ def document_digest(document_id: str) -> str:
         )
     if not document_id:
         raise StoreError("found an empty document id; expected one or more characters: name it")
+    return _digest(document_id)
+
+
+@lru_cache(maxsize=64)  # a question reads hundreds of values of one document
+def _digest(document_id: str) -> str:
     # A path with undecodable bytes reaches Python with lone surrogates.
     return hashlib.sha256(document_id.encode("utf-8", "surrogatepass")).hexdigest()[:40]
 

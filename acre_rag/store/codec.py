@@ -145,11 +145,14 @@ def _form_and_shape(header: Mapping[str, object], label: Label) -> tuple[str, Sh
 
 def _parts(payload: memoryview, form: str, shape: Shape) -> list[Tensor]:
     """View a payload, whose size was checked, as the tensors that it consists of."""
-    whole = torch.frombuffer(_writable(payload), dtype=torch.uint8)
-    layout = layout_of(form, shape)
-    sizes = [dtype.itemsize * math.prod(part) for dtype, part in layout]
-    pieces = whole.split(sizes)
-    return [p.view(dtype).view(part) for p, (dtype, part) in zip(pieces, layout, strict=True)]
+    whole = _writable(payload)
+    parts, offset = [], 0
+    for dtype, part in layout_of(form, shape):
+        count = math.prod(part)
+        flat = torch.frombuffer(whole, dtype=dtype, count=count, offset=offset)
+        parts.append(flat.view(part))
+        offset += count * dtype.itemsize
+    return parts
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

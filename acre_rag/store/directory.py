@@ -85,8 +85,10 @@ class DirectoryStore:
         self, space: str, document_id: str, version: str, names: Sequence[str]
     ) -> Generator[memoryview | DamagedCacheError, None, None]:
         """Map values into memory, one after the other."""
+        check_hex("version", version)
+        values = self._folder(space, document_id) / version
         for name in names:
-            yield or_damage(partial(self.read, space, document_id, version, name))
+            yield or_damage(partial(_map_value, values, name, document_id))
 
     @contextmanager
     def writer(
@@ -240,7 +242,7 @@ def _file_name(name: str) -> str:
 
 
 def _map_value(values: Path, name: str, document_id: str) -> memoryview:
-    return map_file(values / _file_name(name), Label(document_id, name))
+    return map_file(f"{values}/{_file_name(name)}", Label(document_id, name))
 
 
 def _read_manifest(folder: Path) -> bytes | None:

@@ -33,7 +33,7 @@ _REMEDIES = {
 
 
 @contextmanager
-def explained(action: str, path: Path) -> Iterator[None]:
+def explained(action: str, path: str | Path) -> Iterator[None]:
     """Turn an error of the operating system into one that says what to do.
 
     Raises:
@@ -68,7 +68,7 @@ def make_folders(path: Path, store: Path) -> None:
             folder.mkdir(mode=mode, exist_ok=True)
 
 
-def map_file(path: Path, label: Label) -> memoryview:
+def map_file(path: str, label: Label) -> memoryview:
     """Map a whole file into memory; changes made to the view stay in this process.
 
     Raises:
@@ -77,17 +77,17 @@ def map_file(path: Path, label: Label) -> memoryview:
     """
     with explained("read", path):
         try:
-            size = path.stat().st_size
+            size = os.stat(path).st_size  # noqa: PTH116  # many a question; a Path takes as long again
         except FileNotFoundError as error:
-            raise label.damage("missing", found="no file", expected=str(path)) from error
+            raise label.damage("missing", found="no file", expected=path) from error
     if size == 0:
         return memoryview(b"")
     try:
         # Python's own mmap would keep a file descriptor open for as long as the view lives.
-        mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+        mapped = torch.from_file(path, shared=False, size=size, dtype=torch.uint8)
     except RuntimeError as error:
-        if not path.exists():
-            raise label.damage("missing", found="no file", expected=str(path)) from error
+        if not Path(path).exists():
+            raise label.damage("missing", found="no file", expected=path) from error
         raise StoreError(
             f"cannot read {path}: found {error}; expected a file of {size} bytes that may be "
             "mapped: check its permissions and the memory that is free"
