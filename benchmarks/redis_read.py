@@ -1,9 +1,17 @@
 """How fast a selection comes back from Redis, beside plain GETs of the same values.
 
-A server of its own is started on a free port. Rounds take turns, so that what else the machine
-does meets all of them alike; each ratio is the median over rounds of one round's two times.
+A server of its own is started on a free port (`redis-server` is looked for in PATH). Ways to read
+take turns, so that what else the machine does meets all of them alike; each ratio is the median
+over rounds of one round's two times.
 
-    python benchmarks/redis_read.py --tokens 8192 --rounds 15 > result.json
+    python -m benchmarks.redis_read --model Qwen2.5-1.5B --json redis-read.json
+
+Where there is a GPU, `--device cuda` adds the same ways up to tensors in its memory, and memory
+that is pinned.
+
+What checking costs is the time of a load that is checked, less the time of the same load without
+any check: no look at the header, the place or the checksum. A file that is mapped is not read
+before somebody looks: from the directory either load copies all tensors once.
 """
 
 import argparse
@@ -11,169 +19,138 @@ import json
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import redis
 import torch
-import xxhash
 
 from acre_rag.bench.provenance import provenance
 from acre_rag.bench.redis_server import running_redis
-from acre_rag.cache import KVBlock, StoredBlock
-from acre_rag.errors import DamagedCacheError
-from acre_rag.store import CacheArchive, CacheStore, Manifest, open_store
-from acre_rag.store.address import document_digest
+from acre_rag.bench.rounds import Times, Way, take_turns
+from acre_rag.store import Manifest, open_store
+from benchmarks.stored_document import INTERVAL, MODELS, fill, manifest_of
+from benchmarks.ways_to_read import (
+    START,
+    Read,
+    as_read,
+    checked,
+    copied_once,
+    digest,
+    moved,
+    moved_bytes,
+    plain,
+    sound,
+    trusted,
+    turn_after,
+    turns,
+)
 
-SPACE, VERSION, DOCUMENT = "5bace0" * 4, "0123456789abcdef" * 2, "benchmark"
-INTERVAL, WINDOW = 16, 1024
-# Layers, key heads and head size of models, and how many of their intervals share a value.
-MODELS = {
-    "SmolLM2-135M": (30, 3, 64, 1),
-    "Qwen2.5-0.5B": (24, 2, 64, 1),
-    "Qwen2.5-1.5B": (28, 2, 128, 1),
-    "Llama-3.2-1B": (16, 8, 64, 1),
-    "Llama-3.1-8B": (32, 8, 128, 1),
-}
+LOADS = ("fresh", "reused", "directory")
 
 
 def main() -> None:
-    """Measure one shape of model, and print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    """Measure one shape of model, print a table, and write JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", choices=MODELS, default="Qwen2.5-1.5B")
     parser.add_argument("--tokens", type=int, default=8192, help="of the document")
     parser.add_argument("--chosen", type=int, default=2048, help="tokens of one selection")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--device", default="cpu", help="where tensors are wanted in the end")
+    parser.add_argument("--json", type=Path, help="file for the results")
     options = parser.parse_args()
     manifest = manifest_of(MODELS[options.model], options.tokens)
     blocks = options.chosen // (INTERVAL * manifest.intervals_per_block)
-    with tempfile.TemporaryDirectory() as folder, running_redis(Path(folder)) as url:
+    result = {**provenance(), "model": options.model, "device": options.device}
+    result |= measured(manifest, blocks, options.rounds, options.device)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    sys.stdout.write("\n".join(table(result)) + "\n")
+
+
+def measured(manifest: Manifest, blocks: int, rounds: int, device: str) -> dict[str, object]:
+    """Store a document, read selections of it in every way there is, and compare."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        url = stack.enter_context(running_redis(Path(folder)))
         if url is None:
-            sys.exit("found no redis-server; expected one on this machine: apt-get install it")
+            sys.exit("found no redis-server; expected one in PATH: install it")
         fill(url, manifest)
         fill(f"{folder}/directory", manifest)
-        with redis.Redis.from_url(url) as client:
-            server_version = client.info("server")["redis_version"]
-        seconds, value_bytes = measure(url, f"{folder}/directory", manifest, blocks, options.rounds)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    selected = blocks * value_bytes
-    result = {
-        **provenance(),
-        "redis_server": server_version,
-        "model": options.model,
-        "value_bytes": value_bytes,
-        "values": blocks,
-        "rounds": options.rounds,
+        client = stack.enter_context(redis.Redis.from_url(url))
+        ways = ways_to_read(stack, client, url, f"{folder}/directory", manifest, blocks, device)
+        times = take_turns(ways, rounds)
+        value_bytes = int(client.strlen(f"{START}l2:0"))
+        server = str(client.info("server")["redis_version"])
+    selected = {"redis_server": server, "value_bytes": value_bytes, "values": blocks}
+    return {**selected, "rounds": rounds, **figures(times, value_bytes * blocks)}
+
+
+def ways_to_read(
+    stack: ExitStack,
+    client: "redis.Redis",
+    url: str,
+    directory: str,
+    manifest: Manifest,
+    blocks: int,
+    device: str,
+) -> list[Way]:
+    """Open a store for each kind of buffers, and put together what is timed."""
+    kinds = ("fresh", "reused", *(["pinned"] if torch.cuda.is_available() else []))
+    stores = {kind: open_store(f"{url}?buffers={kind}") for kind in kinds}
+    stores["directory"] = open_store(directory)
+    for store in stores.values():
+        stack.callback(store.close)
+    uses = dict.fromkeys(stores, as_read) | {"directory": copied_once(manifest)}
+    reads: dict[str, Read] = {"plain": plain(client)}
+    for kind in LOADS:
+        reads[f"{kind}_unchecked"] = trusted(stores[kind], manifest, uses[kind])
+        reads[kind] = checked(stores[kind], manifest, uses[kind])
+    in_float32 = moved(torch.float32, "cpu")
+    reads["together"] = checked(stores["fresh"], manifest, in_float32)
+    if device != "cpu":
+        # The plain client's bytes are copied from, never written to.
+        warnings.filterwarnings("ignore", "The given buffer is not writable")
+        there = moved(torch.bfloat16, device)
+        reads["plain_to_device"] = plain(client, moved_bytes(device))
+        for kind, store in stores.items():
+            reads[f"{kind}_to_device"] = checked(store, manifest, there)
+    return [
+        *turns(manifest, blocks, reads),
+        turn_after("digests", manifest, blocks, reads["plain"], digest),
+        turn_after("restoring", manifest, blocks, reads["fresh"], lambda b: in_float32(sound(b))),
+    ]
+
+
+def figures(times: Mapping[str, Times], selected: int) -> dict[str, object]:
+    """Compare ways, round by round."""
+    wall = {name: taken.wall for name, taken in times.items()}
+    ours = [name for name in wall if name in ("fresh", "reused")]
+    on_device = [name for name in wall if name.endswith("_to_device")]
+    both = [sum(pair) for pair in zip(wall["fresh"], wall["restoring"], strict=True)]
+    return {
         "gigabytes_per_second": {
-            name: round(selected / time_ / 1e9, 3) for name, time_ in medians.items()
+            name: round(selected / statistics.median(seconds) / 1e9, 3)
+            for name, seconds in wall.items()
         },
-        "speed_beside_plain_gets": {
-            name: ratio(seconds["plain"], seconds[name])
-            for name in ("fresh", "reused", "fresh_unchecked", "reused_unchecked")
+        "speed_beside_plain_gets": {name: ratio(wall["plain"], wall[name]) for name in ours},
+        "speed_to_device_beside_plain_gets": {
+            name.removesuffix("_to_device"): ratio(wall["plain_to_device"], wall[name])
+            for name in on_device
         },
         "share_of_load_that_is_checking": {
-            "redis": ratio(seconds["checking"], seconds["fresh"]),
-            "redis_reused": ratio(seconds["checking"], seconds["reused"]),
-            "directory": ratio(seconds["checking"], seconds["directory"]),
+            name: less(wall[name], wall[f"{name}_unchecked"]) for name in LOADS
         },
-        "time_beside_reading_and_then_restoring": {
-            "redis": ratio(seconds["together"], both(seconds, "fresh", "restoring")),
+        "share_by_processor_time": {
+            name: less(times[name].cpu, times[f"{name}_unchecked"].cpu) for name in LOADS
         },
+        "digests_alone_beside_load": {name: ratio(wall["digests"], wall[name]) for name in LOADS},
+        "time_beside_reading_and_then_restoring": ratio(wall["together"], both),
     }
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
-
-
-def measure(
-    url: str, directory: str, manifest: Manifest, blocks: int, rounds: int
-) -> tuple[dict[str, list[float]], int]:
-    """Read another selection in each round, in every way there is; wall seconds of each."""
-    stores = {
-        "fresh": open_store(url),
-        "reused": open_store(f"{url}?buffers=reused"),
-        "directory": open_store(directory),
-    }
-    client = redis.Redis.from_url(url)
-    start = f"acre:{{{SPACE}.{document_digest(DOCUMENT)}}}:{VERSION}:"
-    names = [name for name in manifest.block_names if name.startswith("l2:")]
-    seconds: dict[str, list[float]] = {}
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(rounds + 2):  # the first two warm up
-        places = torch.randperm(len(names), generator=generator)[:blocks].sort().values
-        chosen = [names[place] for place in places.tolist()]
-        ways: dict[str, Callable[[], Sequence[Any]]] = {
-            "plain": getter(client, [start + name for name in chosen]),
-            **{f"{n}_unchecked": raw_reader(s, chosen) for n, s in stores.items()},
-            **{name: reader(store, manifest, chosen) for name, store in stores.items()},
-        }
-        for way, read in ways.items():
-            seconds.setdefault(way, []).append(timed(read))
-        seconds.setdefault("checking", []).append(timed(digester(ways["plain"]())))
-        seconds.setdefault("restoring", []).append(timed(restorer(ways["fresh"]())))
-        together = restoring_reader(stores["fresh"], manifest, chosen)
-        seconds.setdefault("together", []).append(timed(together))
-    value_bytes = int(client.strlen(f"{start}l2:0"))
-    client.close()
-    for store in stores.values():
-        store.close()
-    return {way: times[2:] for way, times in seconds.items()}, value_bytes
-
-
-def getter(client: redis.Redis, keys: Sequence[str]) -> Callable[[], Sequence[Any]]:
-    """Read values with the plain client, into fresh bytes."""
-    return lambda: [client.get(key) for key in keys]
-
-
-def digester(values: Sequence[Any]) -> Callable[[], Sequence[object]]:
-    """Do what checking takes, and no more."""
-    return lambda: [xxhash.xxh3_128_digest(value) for value in values]
-
-
-def reader(
-    store: CacheStore, manifest: Manifest, chosen: Sequence[str]
-) -> Callable[[], Sequence[object]]:
-    """Read blocks as a question does: checked, and as tensors."""
-    archive = CacheArchive(store, SPACE)
-    return lambda: list(archive.read_blocks(manifest, chosen))
-
-
-def restorer(blocks: Sequence[Any]) -> Callable[[], Sequence[object]]:
-    """Restore blocks that were read."""
-    return lambda: [restored(block) for block in blocks]
-
-
-def restored(block: StoredBlock | DamagedCacheError) -> KVBlock:
-    """Turn a block into what a model that computes in float32 asks for."""
-    if isinstance(block, DamagedCacheError):
-        raise block
-    return block.to(dtype=torch.float32, device="cpu")
-
-
-def restoring_reader(
-    store: CacheStore, manifest: Manifest, chosen: Sequence[str]
-) -> Callable[[], Sequence[object]]:
-    """Restore blocks as they come, as a question does; the next are on their way meanwhile."""
-    archive = CacheArchive(store, SPACE)
-
-    def read() -> Sequence[object]:
-        with closing(archive.read_blocks(manifest, chosen)) as blocks:
-            return [restored(block) for block in blocks]
-
-    return read
-
-
-def raw_reader(store: CacheStore, chosen: Sequence[str]) -> Callable[[], Sequence[object]]:
-    """Read the bytes of blocks, and trust them."""
-    return lambda: list(store.read_each(SPACE, DOCUMENT, VERSION, chosen))
-
-
-def timed(read: Callable[[], Sequence[object]]) -> float:
-    """Take the wall time of one call; what it read lives until its end."""
-    started = time.perf_counter()
-    read()
-    return time.perf_counter() - started
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -182,52 +159,18 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return round(statistics.median(first / second for first, second in pairs), 3)
 
 
-def both(seconds: dict[str, list[float]], first: str, second: str) -> list[float]:
-    """Add up two times of each round."""
-    return [sum(pair) for pair in zip(seconds[first], seconds[second], strict=True)]
+def less(whole: Sequence[float], rest: Sequence[float]) -> float:
+    """Tell the share of a time that is missing from another, round by round."""
+    return round(1 - ratio(rest, whole), 3)
 
 
-def manifest_of(shape: tuple[int, int, int, int], tokens: int) -> Manifest:
-    """Describe a document of a model's shape; its text does not matter."""
-    layers, kv_heads, head_dim, intervals_per_block = shape
-    intervals = -(-tokens // INTERVAL)
-    return Manifest(
-        space=SPACE,
-        version=VERSION,
-        document_id=DOCUMENT,
-        text="x" * tokens,
-        metadata={},
-        model="benchmark",
-        method="landmarks",
-        tokens=tokens,
-        interval_tokens=INTERVAL,
-        window_tokens=WINDOW,
-        segment_tokens=16 * WINDOW,
-        landmarks_per_block=WINDOW // INTERVAL,
-        intervals_per_block=intervals_per_block,
-        interval_starts=tuple(range(0, tokens, INTERVAL)),
-        interval_ends=tuple(min(start + INTERVAL, tokens) for start in range(0, tokens, INTERVAL)),
-        layers=layers,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        dtype="bfloat16",
-        payload_bytes=(tokens + intervals) * 4 * layers * kv_heads * head_dim,
-        created="2026-01-31T12:00:00+00:00",
-    )
-
-
-def fill(location: str, manifest: Manifest) -> None:
-    """Store random keys and values for every block."""
-    generator = torch.Generator().manual_seed(0)
-    store = open_store(location)
-    with CacheArchive(store, SPACE).writer(DOCUMENT, VERSION) as writer:
-        for name in manifest.block_names:
-            shape = manifest.block_shape(name)
-            keys = torch.randint(0, 2**15, shape, dtype=torch.int16, generator=generator)
-            block = keys.view(torch.bfloat16)
-            writer.write_block(name, KVBlock(block, block.clone()))
-        writer.publish(manifest)
-    store.close()
+def table(result: Mapping[str, object]) -> list[str]:
+    """Put what was found into a table of Markdown."""
+    rows = [f"| {result['model']}, {result['values']} values | |", "| --- | --- |"]
+    for name, found in result.items():
+        if isinstance(found, dict):
+            rows += [f"| {name}: {one} | {figure} |" for one, figure in found.items()]
+    return rows
 
 
 if __name__ == "__main__":
