@@ -101,6 +101,7 @@ class ReadingTwin:
         self.rotary: nn.Module = twin.model.rotary_emb
         twin.model.rotary_emb = _NoRotation(self.rotary)
         self._attention = attention_modules(twin)
+        self.model: nn.Module = twin
         self.decoder: nn.Module = twin.model
         self._embed = model.get_input_embeddings()
         self.adapter = adapter
