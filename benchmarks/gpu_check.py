@@ -86,7 +86,13 @@ def _check_questions(scene: Scene) -> Facts:
         # Ties may fall either way: what is fetched is compared for one choice.
         same = replace(chosen[1], selection=chosen[0].selection)
         caches = [theirs._questioner.refill(chosen[0]).cache, ours._questioner.refill(same).cache]
-        blocks = [cache.taken.to(dtype=torch.float32, device="cpu") for cache in caches if cache]
+        # Each device reads the prefix itself, and rounds in its own way; all else is the store's.
+        prefix = ours.reader.prefix.tokens
+        blocks = [
+            cache.taken.slice(prefix, cache.taken.tokens).to(dtype=torch.float32, device="cpu")
+            for cache in caches
+            if cache
+        ]
         _same(f"refilled cache of budget {budget}", blocks[:1], blocks[1:])
         answers = [
             engine.ask(request.question, [subject.id], budget, 16).text for engine in engines
@@ -95,6 +101,7 @@ def _check_questions(scene: Scene) -> Facts:
     facts["scores, largest relative difference"] = worst
     if worst > 1e-3:
         raise ModelError(f"scores differ by {worst:.1e}; expected less than 1e-3: do not trust it")
+    facts["answers that were replayed"] = ours.reader.local.replays.captured
     _damage(store)
     mended = ours.ask(request.question, [subject.id], 1000, 16)
     facts["after damage"] = "equal" if mended.text == answers[1] else "differ"

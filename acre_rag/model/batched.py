@@ -75,7 +75,7 @@ def answer_batch(
         mask[index, memory + rows - len(prompt.ids) :] = 1
     watch = Watch(threading.Event(), on_token)
     with local.answering():
-        output = local.model.generate(  # type: ignore[operator]  # a mixin's method
+        output = local.replays.answering(local.model, max_new_tokens).generate(  # type: ignore[operator]  # a mixin's method
             ids.to(local.device),
             past_key_values=_stacked(local, prompts, memory),
             attention_mask=mask.to(local.device),

@@ -110,8 +110,11 @@ def generate_greedily(
     """
     rows = torch.tensor([ids], device=local.device)
     length = len(ids) + (cache.get_seq_length() if cache is not None else 0)
+    model = local.model
+    if cache is not None:
+        model = local.replays.answering(model, max_new_tokens)
     with local.lock, torch.inference_mode():
-        made: Tensor = local.model.generate(  # type: ignore[operator]  # a mixin's method
+        made: Tensor = model.generate(  # type: ignore[operator]  # a mixin's method
             rows,
             past_key_values=cache,
             attention_mask=torch.ones(1, length, dtype=torch.long, device=local.device),

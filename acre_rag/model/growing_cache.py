@@ -28,6 +28,27 @@ def growing_cache(
     return cache
 
 
+def rooms_of(cache: DynamicCache) -> list[tuple[Tensor, Tensor]] | None:
+    """Give keys and values of each layer with the room behind them, where one token still fits.
+
+    `None` where the cache is of another kind, was cropped, or is full.
+    """
+    rooms = []
+    for layer in cache.layers:
+        room = layer.room() if isinstance(layer, _GrowingLayer) else None
+        if room is None:
+            return None
+        rooms.append(room)
+    return rooms or None
+
+
+def advance(cache: DynamicCache) -> None:
+    """Show one token more, which was written into the room of each layer."""
+    for layer in cache.layers:
+        if isinstance(layer, _GrowingLayer):
+            layer.show(layer.get_seq_length() + 1)
+
+
 class _GrowingLayer(DynamicLayer):
     """Keeps room behind its tokens; what it shows are views of the part that is taken."""
 
@@ -52,10 +73,19 @@ class _GrowingLayer(DynamicLayer):
                 raise ValueError("the cache was reset; expected its tokens: make a new one")
             self._room = _roomy(keys, end + ROOM_TOKENS), _roomy(values, end + ROOM_TOKENS)
         for room, new in zip(self._room, (key_states, value_states), strict=True):
-            room[..., start:end, :] = new
-        self.keys, self.values = (room[..., :end, :] for room in self._room)
+            room.narrow(-2, start, end - start).copy_(new)
+        return self.show(end)
+
+    def show(self, tokens: int) -> tuple[Tensor, Tensor]:
+        """Show so many tokens, all of which were written."""
+        self.keys, self.values = (room.narrow(-2, 0, tokens) for room in self._room)
         self._shown = self.keys
         return self.keys, self.values
+
+    def room(self) -> tuple[Tensor, Tensor] | None:
+        """Give the memory behind what is shown, if that has room for a token."""
+        fits = self.get_seq_length() < self._room[0].shape[-2]
+        return self._room if fits and self.keys is self._shown else None
 
 
 def _roomy(held: Tensor, tokens: int) -> Tensor:

@@ -33,6 +33,7 @@ from acre_rag.model.location import (
     first_line,
     hub_refusal,
 )
+from acre_rag.model.replay import Replays
 
 # What broken files make the libraries raise. A RuntimeError is left out: it may be the memory's.
 _UNREADABLE = (
@@ -54,12 +55,14 @@ class LocalModel:
         tokenizer: A fast tokenizer.
         name: Hub name or path it came from.
         lock: Held while the model computes: one question at a time.
+        replays: Captures steps of its answers, where that is sooner.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
+    replays: Replays = field(default_factory=Replays, repr=False, compare=False)
 
     @property
     def device(self) -> torch.device:
