@@ -101,12 +101,9 @@ class ReadingTwin:
         twin.set_attn_implementation(attention)
         self.rotary: nn.Module = twin.model.rotary_emb
         self._attention = attention_modules(twin)
-<<<<<<< HEAD
         done = [leave_unrotated(module) for module in self._attention]
         twin.model.rotary_emb = _NoAngles() if all(done) else _NoRotation(self.rotary)
-=======
         self.model: nn.Module = twin
->>>>>>> wt-gpu
         self.decoder: nn.Module = twin.model
         self._embed = model.get_input_embeddings()
         self.adapter = adapter
