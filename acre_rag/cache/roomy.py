@@ -19,10 +19,12 @@ class RoomyBlock:
     Attributes:
         whole: Tokens first, then room that holds nothing of meaning.
         tokens: Number of tokens.
+        lease: Kept for as long as the memory is used, where it is lent; `None` where it is its own.
     """
 
     whole: KVBlock
     tokens: int
+    lease: object | None = None
 
     @staticmethod
     def like(block: KVBlock, tokens: int) -> "RoomyBlock":
