@@ -14,6 +14,7 @@ from acre_rag.cache import KVBlock
 from acre_rag.model.local import LocalModel
 from acre_rag.model.reading import Memory, ReadingTwin
 
+_REFILL_TOKENS = 4096  # most that a default refill brings behind what the question looks at
 _SEGMENTS_AT_ONCE = 8  # bounds the memory of one pass, however many documents are asked
 
 
@@ -77,7 +78,7 @@ def replayed_queries(  # as `question_queries`
     fits = tokens + len(ids) <= context_tokens
     if others or not fits or not local.replays.may_replay(prefix.keys.device):
         return None
-    memory = local.replays.room(prefix, tokens)
+    memory = local.replays.room(prefix, tokens, more=min(4 * tokens, _REFILL_TOKENS))
     if memory.lease is None:
         return None
     first = 0

@@ -20,7 +20,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from acre_rag.cache import KVBlock, RoomyBlock
 from acre_rag.model.growing_cache import advance, rooms_of
-from acre_rag.model.standing import Standing
+from acre_rag.model.standing import MOST_TOKENS, Standing
 from acre_rag.model.step import Step, StepTwin
 from acre_rag.model.support import layer_devices
 
@@ -67,17 +67,23 @@ class Replays:
     def _given_up(self) -> bool:
         return not all(self._trusted.values())
 
-    def room(self, like: KVBlock, tokens: int) -> RoomyBlock:
-        """Give memory for so many tokens: the one that stands, if it is free, or new one."""
+    def room(self, like: KVBlock, tokens: int, more: int = 0) -> RoomyBlock:
+        """Give memory for so many tokens: the one that stands, if it is free, or new one.
+
+        Args:
+            like: Gives the shape.
+            tokens: Tokens that it is for.
+            more: Tokens that will be asked for beyond those, next time.
+        """
         with self._lending:
             standing = self._standing
             free = standing is None or standing.free
-            if not free or not self.may_replay(like.keys.device):
+            if not free or tokens > MOST_TOKENS or not self.may_replay(like.keys.device):
                 return RoomyBlock.like(like, tokens)
             if standing is None or not standing.suits(like, tokens):
                 self._standing = standing = None  # the old one is let go of first
                 with torch.inference_mode(mode=False):
-                    self._standing = standing = Standing.like(like, tokens)
+                    self._standing = standing = Standing.like(like, tokens + more)
             return standing.lend(tokens)
 
     def queries(

@@ -14,6 +14,9 @@ from acre_rag.cache import KVBlock, RoomyBlock
 from acre_rag.cache.roomy import ROOM_TOKENS
 from acre_rag.model.step import Room, Step
 
+MOST_TOKENS = 32_768
+"""Larger caches are seldom, and get memory of their own."""
+
 _ROUND = 1024
 _ROWS = 64
 
@@ -56,12 +59,11 @@ class Standing:
         return list(zip(self.whole.keys[:, None], self.whole.values[:, None], strict=True))
 
     def suits(self, block: KVBlock, tokens: int) -> bool:
-        """Tell whether it is like a block's memory, and neither too small nor far too large."""
+        """Tell whether it is like a block's memory, and large enough."""
         layers, kv_heads, capacity, head_dim = self.whole.shape
         own = (layers, kv_heads, head_dim, self.whole.keys.dtype, self.whole.keys.device)
         theirs = (*block.shape[:2], block.shape[3], block.keys.dtype, block.keys.device)
-        needed = tokens + ROOM_TOKENS
-        return own == theirs and needed <= capacity <= max(2 * needed, 4 * _ROUND)
+        return own == theirs and tokens + ROOM_TOKENS <= capacity
 
     def lend(self, tokens: int) -> RoomyBlock:
         """Lend it to one user; what is behind the tokens is finite."""

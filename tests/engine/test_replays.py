@@ -104,3 +104,16 @@ def test_numbers_that_are_none_do_not_outlive_their_answer(
     answer = ours.ask(QUESTION, [CAT.id], max_new_tokens=NEW)
 
     assert answer.text == theirs.ask(QUESTION, [CAT.id], max_new_tokens=NEW).text
+
+
+def test_what_a_question_looks_at_and_its_answer_take_the_same_memory(
+    pair: tuple[ACREEngine, ACREEngine],
+) -> None:
+    ours, _ = pair
+    ours.ask(QUESTION, ["cat"], max_new_tokens=NEW)
+    before = ours.reader.local.replays._standing
+
+    ours.ask(QUESTION, max_new_tokens=NEW)
+    ours.ask(QUESTION, ["hen"], max_new_tokens=NEW)
+
+    assert ours.reader.local.replays._standing is before
