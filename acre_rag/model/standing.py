@@ -17,7 +17,7 @@ from acre_rag.model.step import Room, Step
 MOST_TOKENS = 32_768
 """Larger caches are seldom, and get memory of their own."""
 
-_ROUND = 1024
+_ROUND = 512
 _ROWS = 64
 
 
