@@ -1,7 +1,7 @@
 """One question: find, plan, recall, score, choose, fetch, splice."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -221,6 +221,7 @@ class Questioner:
         none = torch.empty(0, dtype=torch.int64)
         places = [torch.arange(s.intervals.start, s.intervals.stop) for s in kept]
         owners = asked.token_intervals()
+        firsts = asked.first_tokens()
         splicing = Splicing(self._reader.prefix, torch.cat([none, *places]), owners, room)
         landmarks = 0
         # A GPU takes the landmarks while the host reads from the store.
@@ -228,7 +229,7 @@ class Questioner:
             splicing.put_landmarks(landmarks, segment.landmarks)
             landmarks += segment.landmarks.tokens
         for index, document in enumerate(asked.recalled.documents):
-            put = partial(_put_tokens, splicing, owners, asked.offset(index))
+            put = partial(_put_tokens, splicing, firsts, asked.offset(index))
             if intervals := asked.chosen(index):
                 self._recall.fetch(document, intervals, asked.recalled.ledger, put)
         return Refilled(cache=splicing.done(), landmarks=landmarks, fetched=time.perf_counter())
@@ -272,13 +273,21 @@ class Questioner:
 
 
 def _put_tokens(
-    splicing: Splicing, owners: torch.Tensor, offset: int, intervals: list[int], block: KVBlock
+    splicing: Splicing, firsts: Mapping[int, int], offset: int, own: list[int], block: KVBlock
 ) -> None:
-    """Put the tokens of some intervals of a document, whose own begin at an offset."""
-    # Tokens are counted in the order of their intervals, those of each in a row.
-    own = torch.tensor(intervals) + offset
-    starts, ends = torch.searchsorted(owners, own), torch.searchsorted(owners, own, right=True)
-    lengths = ends - starts
-    skipped = starts - (lengths.cumsum(0) - lengths)
-    which = torch.arange(int(lengths.sum())) + skipped.repeat_interleave(lengths)
-    splicing.put_tokens(which, block)
+    """Put the tokens of some intervals of a document, equally many of each.
+
+    Args:
+        splicing: Where they go.
+        firsts: Number of the first refilled token of each chosen interval.
+        offset: Intervals of the documents before.
+        own: Intervals, within their document.
+        block: Their tokens.
+    """
+    size, begin = block.tokens // len(own), 0
+    places = [firsts[interval + offset] for interval in own]
+    for end in range(1, len(own) + 1):
+        # Chosen neighbours go together.
+        if end == len(own) or places[end] != places[end - 1] + size:
+            splicing.put_tokens(places[begin], block.slice(begin * size, end * size))
+            begin = end

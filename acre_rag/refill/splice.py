@@ -60,9 +60,9 @@ class Splicing:
         """Put neighbouring landmarks to their places, the first of them being counted so."""
         self._put(block, self._places[0][first : first + block.tokens])
 
-    def put_tokens(self, which: Tensor, block: KVBlock) -> None:
-        """Put refilled tokens to their places: which of them, (tokens,), int64."""
-        self._put(block, self._places[1][which])
+    def put_tokens(self, first: int, block: KVBlock) -> None:
+        """Put neighbouring refilled tokens to their places, the first of them being counted so."""
+        self._put(block, self._places[1][first : first + block.tokens])
 
     def done(self) -> RoomyBlock:
         """Give prefix, then landmarks and refilled tokens in document order, with room behind.
@@ -109,6 +109,6 @@ def splice(
         first += block.tokens
     first = 0
     for block in refill:
-        splicing.put_tokens(torch.arange(first, first + block.tokens), block)
+        splicing.put_tokens(first, block)
         first += block.tokens
     return splicing.done()
