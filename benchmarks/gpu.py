@@ -7,7 +7,7 @@ Run it from the root of the repository, each part by itself:
 Weights are random (`benchmarks/random_models.py`), in bfloat16. Stores lie in the host's memory
 (`--folder`, /dev/shm where there is room), so that no disk is measured; Redis is started where
 redis-server is installed. Each part becomes FOLDER/SHAPE-TOKENS/PART.json, which
-`acre bench report` reads.
+`acre bench report` reads. Windows of 4,096 tokens (`--window`) launch a quarter of the kernels.
 
     check        the GPU's caches, choices and answers beside the CPU's, on a small model
     profile      launches, waits, memory and the longest operations of each stage
@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--part", choices=[*PARTS, *OWN_PARTS], required=True)
     parser.add_argument("--tokens", type=int, help="32,000 by default; 1,000,000 for 'million'")
     parser.add_argument("--interval", type=int, help="16 by default; 64 for 'million'")
+    parser.add_argument("--window", type=int, help="tokens of a window: 1,024 by default")
     parser.add_argument("--stored", default="int8")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--new-tokens", type=int, default=64)
@@ -100,9 +101,12 @@ def main() -> None:
         )
         interval = options.interval or (_MILLION_INTERVAL if million else 16)
         config = ACREConfig(stored_dtype=options.stored, interval_tokens=interval)
+        if options.window:
+            config = replace(config, window_tokens=options.window)
         scene = make_scene(options.shape, config, sizes, folder, redis)
         found = run_part(options.part, scene, options.peak_tflops)
-    write_part(found, options.json / f"{options.shape}-{tokens}" / f"{options.part}.json")
+    named = f"{options.shape}-{tokens}" + (f"-window-{options.window}" if options.window else "")
+    write_part(found, options.json / named / f"{options.part}.json")
     sys.stdout.write(markdown([found]))
 
 

@@ -1,5 +1,6 @@
 """Questions whose passes are put together as a GPU replays them, beside the model's own passes."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -117,3 +118,18 @@ def test_what_a_question_looks_at_and_its_answer_take_the_same_memory(
     ours.ask(QUESTION, ["hen"], max_new_tokens=NEW)
 
     assert ours.reader.local.replays._standing is before
+
+
+def test_threads_that_ask_at_the_same_time_get_their_own_answers(
+    pair: tuple[ACREEngine, ACREEngine],
+) -> None:
+    ours, theirs = pair
+    questions = [QUESTION, "Why?", "Who came?", "What did they eat, and when?"]
+    budgets = (0, 12, 40)
+    asked = [(q, budget) for q in questions for budget in budgets]
+    expected = [theirs.ask(q, None, budget, NEW).text for q, budget in asked]
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda one: ours.ask(one[0], None, one[1], NEW).text, asked * 3))
+
+    assert answers == expected * 3
