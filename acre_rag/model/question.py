@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from acre_rag.cache import KVBlock
 from acre_rag.model.local import LocalModel
 from acre_rag.model.reading import Memory, ReadingTwin
+from acre_rag.model.support import layer_devices
 
 _REFILL_TOKENS = 4096  # most that a default refill brings behind what the question looks at
 _SEGMENTS_AT_ONCE = 8  # bounds the memory of one pass, however many documents are asked
@@ -77,6 +78,8 @@ def replayed_queries(  # as `question_queries`
     tokens = prefix.tokens + sum(segment.tokens for segment in segments)
     fits = tokens + len(ids) <= context_tokens
     if others or not fits or not local.replays.may_replay(prefix.keys.device):
+        return None
+    if len(set(layer_devices(local.model))) > 1:
         return None
     memory = local.replays.room(prefix, tokens, more=min(4 * tokens, _REFILL_TOKENS))
     if memory.lease is None:
