@@ -7,7 +7,7 @@ Run it from the root of the repository, each part by itself:
 Weights are random (`benchmarks/random_models.py`), in bfloat16. Stores lie in the host's memory
 (`--folder`, /dev/shm where there is room), so that no disk is measured; Redis is started where
 redis-server is installed. Each part becomes FOLDER/SHAPE-TOKENS/PART.json, which
-`acre bench report` reads.
+`acre bench report` reads. Windows of 4,096 tokens (`--window`) launch a quarter of the kernels.
 
     check        the GPU's caches, choices and answers beside the CPU's, on a small model
     profile      launches, waits, memory and the longest operations of each stage
@@ -56,6 +56,7 @@ from acre_rag.bench.redis_server import running_redis
 from acre_rag.bench.report import markdown
 from acre_rag.bench.rounds import timed
 from acre_rag.bench.scene import Scene, Sizes, Subject
+from acre_rag.model.replay import Replays
 from benchmarks.gpu_check import check
 from benchmarks.gpu_profile import profiled
 from benchmarks.random_models import SHAPES, landmark_adapter, random_model
@@ -75,12 +76,16 @@ def main() -> None:
     parser.add_argument("--part", choices=[*PARTS, *OWN_PARTS], required=True)
     parser.add_argument("--tokens", type=int, help="32,000 by default; 1,000,000 for 'million'")
     parser.add_argument("--interval", type=int, help="16 by default; 64 for 'million'")
+    parser.add_argument("--window", type=int, help="tokens of a window: 1,024 by default")
     parser.add_argument("--stored", default="int8")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--askers", type=int, default=8, help="half of the largest batch")
     parser.add_argument("--peak-tflops", type=float, default=PEAK_TFLOPS)
     parser.add_argument("--folder", type=Path, help="where stores are put")
+    parser.add_argument(
+        "--replays", action="store_true", help="replay captured passes (decision 9)"
+    )
     parser.add_argument("--json", type=Path, metavar="FOLDER", required=True)
     options = parser.parse_args()
     million = options.part == "million"
@@ -100,9 +105,15 @@ def main() -> None:
         )
         interval = options.interval or (_MILLION_INTERVAL if million else 16)
         config = ACREConfig(stored_dtype=options.stored, interval_tokens=interval)
+        if options.window:
+            config = replace(config, window_tokens=options.window)
         scene = make_scene(options.shape, config, sizes, folder, redis)
+        if options.replays:
+            replays = Replays(frozenset({scene.local.device.type}))
+            scene = replace(scene, local=replace(scene.local, replays=replays))
         found = run_part(options.part, scene, options.peak_tflops)
-    write_part(found, options.json / f"{options.shape}-{tokens}" / f"{options.part}.json")
+    named = f"{options.shape}-{tokens}" + (f"-window-{options.window}" if options.window else "")
+    write_part(found, options.json / named / f"{options.part}.json")
     sys.stdout.write(markdown([found]))
 
 
@@ -176,10 +187,16 @@ def peak(scene: Scene) -> Facts:
             itemsize = engine.reader.prefix.keys.dtype.itemsize
 
         def ask() -> None:
-            with scene.opened(store) as new:  # noqa: B023
+            # Memory that stands between questions counts as this question's.
+            fresh = replace(scene.local, replays=scene.local.replays.afresh())
+            with replace(scene, local=fresh).opened(store) as new:  # noqa: B023
                 new.ask(next(subject.questions), [subject.id], max_new_tokens=1)  # noqa: B023
 
-        ask()  # what is made once for a process is not a question's
+        # What is made once for a process is not a question's; nor is the one comparison.
+        with scene.opened(store) as engine:
+            engine.ask(next(subject.questions), [subject.id], max_new_tokens=8)
+        scene.local.replays.let_go()
+        ask()
         ours = peak_bytes(ask)
         whole = 2 * shape.layers * shape.kv_heads * tokens * shape.head_dim * itemsize
         facts[f"{tokens} tokens: peak memory of a question, MB"] = ours and round(ours / 1e6, 1)
@@ -212,6 +229,8 @@ def million(scene: Scene) -> Facts:
                 facts[f"{name}: {stage}, ms"] = round(1e3 * getattr(seconds, stage), 1)
             facts[f"{name}: read, MB"] = round(usage.bytes_read / 1e6, 1)
         facts |= {"landmarks": usage.landmarks, "refilled": usage.refilled_tokens}
+        # Memory that stands between questions counts as this question's.
+        engine.reader.local.replays.let_go()
         last = peak_bytes(lambda: engine.ask(next(subject.questions), max_new_tokens=1))
         facts["warm question, peak memory, MB"] = last and round(last / 1e6)
     return facts

@@ -63,7 +63,7 @@ def _question(engine: ACREEngine, subject: Subject, facts: Facts, new_tokens: in
 
     def refill() -> None:
         refilled.clear()
-        refilled.append(questioner.refill(asked[0]))
+        refilled.append(questioner.refill(asked[0], engine.reader.local.replays.room))
 
     local, twin = engine.reader.local, engine.reader.twin
 
@@ -75,6 +75,7 @@ def _question(engine: ACREEngine, subject: Subject, facts: Facts, new_tokens: in
                 watch = Watch(threading.Event(), lambda: None)
                 with local.answering():
                     cache = rotate_into_cache(local, twin, block)
+                    del block
                     generate_greedily(local, asked[0].ids, cache, tokens, watch)
 
         return run

@@ -66,15 +66,32 @@ def stored_pieces(
     Raises:
         ConfigError: As `quantize`.
     """
+    if at_once == 1:
+        starts = range(0, block.tokens, tokens)
+        ends = (min(start + tokens, block.tokens) for start in starts)
+        own = (block.slice(*span) for span in zip(starts, ends, strict=True))
+        return [_stored(piece, form, finite=finite) for piece in own]
     whole = block.tokens // tokens
     pieces: list[StoredBlock] = []
     for first in range(0, whole, at_once):
         last = min(first + at_once, whole)
-        own = block.slice(first * tokens, last * tokens)
-        pieces += _cut(own, last - first, form, finite=finite)
+        several = block.slice(first * tokens, last * tokens)
+        pieces += _cut(several, last - first, form, finite=finite)
     if whole * tokens < block.tokens:
-        pieces += _cut(block.slice(whole * tokens, block.tokens), 1, form, finite=finite)
+        pieces.append(_stored(block.slice(whole * tokens, block.tokens), form, finite=finite))
     return pieces
+
+
+def _stored(block: KVBlock, form: str, *, finite: bool) -> StoredBlock:
+    """Store one piece in the form it has in a store."""
+    small = _small(block, form, finite=finite)
+    return joined_parts(form, small.shape, [on_host(part) for part in parts_of(small)])
+
+
+def _small(block: KVBlock, form: str, *, finite: bool) -> StoredBlock:
+    if form in PLAIN:
+        return block.to(dtype=PLAIN[form], device=block.keys.device)
+    return quantize(block, form, finite=finite)
 
 
 def _cut(block: KVBlock, count: int, form: str, *, finite: bool) -> list[StoredBlock]:
@@ -85,11 +102,7 @@ def _cut(block: KVBlock, count: int, form: str, *, finite: bool) -> list[StoredB
         pieces: Tensor = tensor.unflatten(2, (count, tokens // count))
         return pieces.movedim(2, 0).flatten(0, 1)
 
-    flat = KVBlock(apart(block.keys), apart(block.values))
-    if form in PLAIN:
-        small: StoredBlock = flat.to(dtype=PLAIN[form], device=flat.keys.device)
-    else:
-        small = quantize(flat, form, finite=finite)
+    small = _small(KVBlock(apart(block.keys), apart(block.values)), form, finite=finite)
     columns = [on_host(part).unflatten(0, (count, layers)) for part in parts_of(small)]
     shape = layers, kv_heads, tokens // count, head_dim
     return [joined_parts(form, shape, parts) for parts in zip(*columns, strict=True)]

@@ -19,10 +19,12 @@ class RoomyBlock:
     Attributes:
         whole: Tokens first, then room that holds nothing of meaning.
         tokens: Number of tokens.
+        lease: Kept for as long as the memory is used, where it is lent; `None` where it is its own.
     """
 
     whole: KVBlock
     tokens: int
+    lease: object | None = None
 
     @staticmethod
     def like(block: KVBlock, tokens: int) -> "RoomyBlock":
@@ -47,11 +49,11 @@ class RoomyBlock:
         return self.whole.slice(0, self.tokens)
 
     def put(self, block: KVBlock, places: Tensor) -> None:
-        """Copy tokens, wherever they are, to their places, (tokens,), int64, on the CPU."""
+        """Copy tokens, wherever they are, to their places, rising, (tokens,), int64, on the CPU."""
         if not block.tokens:
             return
         first, last = int(places[0]), int(places[-1])
-        in_a_row = bool((places.diff() == 1).all())
+        in_a_row = last - first + 1 == block.tokens
         device = self.whole.keys.device
         indices = None if in_a_row else sent_small(places, device)
         # One after the other: what has come from elsewhere is let go of before more comes.

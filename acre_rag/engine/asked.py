@@ -95,6 +95,13 @@ class Asked:
         chosen = self.selection.intervals
         return chosen.repeat_interleave(self.recalled.interval_lengths()[chosen])
 
+    def first_tokens(self) -> dict[int, int]:
+        """Number of chosen raw tokens before each chosen interval."""
+        chosen = self.selection.intervals
+        lengths = self.recalled.interval_lengths()[chosen]
+        before = lengths.cumsum(0) - lengths
+        return dict(zip(chosen.tolist(), before.tolist(), strict=True))
+
     def offset(self, document: int) -> int:
         """Number of intervals in the documents before one."""
         return sum(d.layout.intervals for d in self.recalled.documents[:document])

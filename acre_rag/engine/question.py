@@ -1,13 +1,13 @@
 """One question: find, plan, recall, score, choose, fetch, splice."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
 
-from acre_rag.cache import KVBlock
+from acre_rag.cache import KVBlock, RoomyBlock
 from acre_rag.config import Plan
 from acre_rag.engine.asked import Asked, Loaded, Refilled, segments_of
 from acre_rag.engine.planning import Planner
@@ -18,7 +18,7 @@ from acre_rag.engine.workload import Found
 from acre_rag.errors import BudgetError, DocumentReplacedError
 from acre_rag.model.prompt import QuestionRows
 from acre_rag.model.reader import DocumentReader
-from acre_rag.refill import Splicing, choose
+from acre_rag.refill import MakeRoom, Splicing, choose
 from acre_rag.request import Request, about_question
 from acre_rag.store.archive import CacheArchive
 from acre_rag.store.manifest import Manifest
@@ -52,10 +52,12 @@ class Questioner:
             BudgetError: Question, refill and answer do not fit the context, or with the policy
                 `prefill` the whole text does not.
         """
+        # One answer at a time may use the memory that stands; others are given their own.
+        room = self._reader.local.replays.room
         try:
-            return self._prepare(request)
+            return self._prepare(request, room)
         except DocumentReplacedError:
-            return self._prepare(request)
+            return self._prepare(request, room)
 
     def find(self, request: Request) -> Found:
         """Find the documents, and what they, the question and the answer leave of the context.
@@ -103,20 +105,22 @@ class Questioner:
             DocumentReplacedError: Documents are replaced faster than they can be asked.
         """
         try:
-            return self._refilled(asked)
+            return self._refilled(asked, RoomyBlock.like)
         except DocumentReplacedError:
-            return self.prepare(request)
+            return self._prepare(request, RoomyBlock.like)
 
-    def _prepare(self, request: Request) -> tuple[Asked | WholeText, Refilled]:
+    def _prepare(self, request: Request, room: MakeRoom) -> tuple[Asked | WholeText, Refilled]:
         found = self.find(request)
         plan = self._planner.plan(found, request)
         asked = self._whole(found) if plan == "prefill" else self._choose(found, request, plan)
-        return self._refilled(asked)
+        return self._refilled(asked, room)
 
-    def _refilled(self, asked: Asked | WholeText) -> tuple[Asked | WholeText, Refilled]:
+    def _refilled(
+        self, asked: Asked | WholeText, room: MakeRoom
+    ) -> tuple[Asked | WholeText, Refilled]:
         if isinstance(asked, WholeText):
             return asked, Refilled(cache=None, landmarks=0, fetched=asked.loaded)
-        return asked, self.refill(asked)
+        return asked, self.refill(asked, room)
 
     def _choose_all(self, requests: Sequence[Request]) -> list[Asked | WholeText]:
         started = time.perf_counter()
@@ -199,15 +203,20 @@ class Questioner:
             plan=loaded.plan,
         )
 
-    def refill(self, asked: Asked) -> Refilled:
+    def refill(self, asked: Asked, room: MakeRoom = RoomyBlock.like) -> Refilled:
         """Fetch what was chosen, and splice it into the landmarks.
+
+        Args:
+            asked: A question that has chosen.
+            room: Gives the memory for it; where that is lent, it must be answered by itself.
 
         Raises:
             BudgetError: The model would see nothing of the documents.
         """
         self._check_seen(asked)
         kept, owners = asked.selection.landmarks, asked.token_intervals()
-        splicing = Splicing(self._reader.prefix, kept, owners)
+        firsts = asked.first_tokens()
+        splicing = Splicing(self._reader.prefix, kept, owners, room)
         first = 0
         # A GPU takes the landmarks while the host reads from the store.
         for segment in asked.segments:
@@ -216,7 +225,7 @@ class Questioner:
                 splicing.put_landmarks(first, landmarks)
                 first += landmarks.tokens
         for index, document in enumerate(asked.recalled.documents):
-            put = partial(_put_tokens, splicing, owners, asked.offset(index))
+            put = partial(_put_tokens, splicing, firsts, asked.offset(index))
             if intervals := asked.chosen(index):
                 self._recall.fetch(document, intervals, asked.recalled.ledger, put)
         return Refilled(cache=splicing.done(), landmarks=first, fetched=time.perf_counter())
@@ -260,13 +269,21 @@ class Questioner:
 
 
 def _put_tokens(
-    splicing: Splicing, owners: torch.Tensor, offset: int, intervals: list[int], block: KVBlock
+    splicing: Splicing, firsts: Mapping[int, int], offset: int, own: list[int], block: KVBlock
 ) -> None:
-    """Put the tokens of some intervals of a document, whose own begin at an offset."""
-    # Tokens are counted in the order of their intervals, those of each in a row.
-    own = torch.tensor(intervals) + offset
-    starts, ends = torch.searchsorted(owners, own), torch.searchsorted(owners, own, right=True)
-    lengths = ends - starts
-    skipped = starts - (lengths.cumsum(0) - lengths)
-    which = torch.arange(int(lengths.sum())) + skipped.repeat_interleave(lengths)
-    splicing.put_tokens(which, block)
+    """Put the tokens of some intervals of a document, equally many of each.
+
+    Args:
+        splicing: Where they go.
+        firsts: Number of the first refilled token of each chosen interval.
+        offset: Intervals of the documents before.
+        own: Intervals, within their document.
+        block: Their tokens.
+    """
+    size, begin = block.tokens // len(own), 0
+    places = [firsts[interval + offset] for interval in own]
+    for end in range(1, len(own) + 1):
+        # Chosen neighbours go together.
+        if end == len(own) or places[end] != places[end - 1] + size:
+            splicing.put_tokens(places[begin], block.slice(begin * size, end * size))
+            begin = end

@@ -12,6 +12,7 @@ from acre_rag.engine.ingest import Ingestion
 from acre_rag.engine.known import LandmarkCache, Landmarks
 from acre_rag.engine.ledger import Ledger
 from acre_rag.engine.recalled import Recalled, RecalledDocument
+from acre_rag.engine.windows import put_window, window_of
 from acre_rag.errors import DamagedCacheError, DocumentReplacedError, StoreError
 from acre_rag.model.prefill import WindowCache
 from acre_rag.model.reader import DocumentReader, none_known
@@ -169,7 +170,7 @@ class Recall:
             blocks |= self._ingestion.blocks(manifest, window, read)
         landmarks = self._room(layout)
         for window in range(layout.windows):
-            _put_window(landmarks, layout, window, blocks[f"l1:{window}"])
+            put_window(landmarks, layout, window, blocks[f"l1:{window}"])
         self._landmarks.keep(manifest, landmarks)
         ledger.encoded_tokens += layout.tokens
         return RecalledDocument(manifest, layout, landmarks, blocks)
@@ -181,12 +182,12 @@ class Recall:
             manifest,
             names,
             ledger,
-            lambda window, block: _put_window(landmarks, layout, window, block),
+            lambda window, block: put_window(landmarks, layout, window, block),
         )
         if damaged:
             read = self._read_again(manifest, layout, damaged, sound, ledger)
             for window, cache in read.items():
-                _put_window(landmarks, layout, window, cache.l1)
+                put_window(landmarks, layout, window, cache.l1)
         return landmarks
 
     def _room(self, layout: Layout) -> Landmarks:
@@ -203,7 +204,7 @@ class Recall:
         if not windows:
             return {}
         layout = document.layout
-        sound = {w: _window_of(document.landmarks, layout, w) for w in range(layout.windows)}
+        sound = {w: window_of(document.landmarks, layout, w) for w in range(layout.windows)}
         return self._read_again(document.manifest, layout, windows, sound, ledger)
 
     def _read_again(
@@ -283,22 +284,6 @@ class Recall:
                 f"document {manifest.document_id!r} was replaced or deleted while it was asked; "
                 "expected it to stay: ask again"
             ) from error
-
-
-def _window_of(landmarks: Landmarks, layout: Layout, window: int) -> KVBlock:
-    """View the landmarks of one window among those of its document."""
-    own, segment = layout.window_intervals(window), layout.segment_of_window(window)
-    start = layout.segment_intervals(segment).start
-    return landmarks[segment].slice(own.start - start, own.stop - start)
-
-
-def _put_window(landmarks: Landmarks, layout: Layout, window: int, block: StoredBlock) -> KVBlock:
-    """Copy the landmarks of one window to their place, and view them there."""
-    place = _window_of(landmarks, layout, window)
-    plain = block.to(dtype=place.keys.dtype, device="cpu")
-    place.keys.copy_(plain.keys)
-    place.values.copy_(plain.values)
-    return place
 
 
 def _warn(manifest: Manifest, errors: Sequence[StoreError], *, of: int) -> None:

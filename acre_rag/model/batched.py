@@ -74,10 +74,12 @@ def answer_batch(
         mask[index, memory - prompt.keys.shape[2] : memory] = 1
         mask[index, memory + rows - len(prompt.ids) :] = 1
     watch = Watch(threading.Event(), on_token)
+    cache = _stacked(local, prompts, memory)
+    model = local.replays.answering(local.model, cache, max_new_tokens)
     with local.answering():
-        output = local.replays.answering(local.model, max_new_tokens).generate(  # type: ignore[operator]  # a mixin's method
+        output = model.generate(  # type: ignore[operator]  # a mixin's method
             ids.to(local.device),
-            past_key_values=_stacked(local, prompts, memory),
+            past_key_values=cache,
             attention_mask=mask.to(local.device),
             generation_config=settings,
             stopping_criteria=StoppingCriteriaList([watch]),

@@ -34,7 +34,7 @@ def rotate_into_cache(local: LocalModel, twin: ReadingTwin, spliced: RoomyBlock)
     layers = [
         (own_keys.to(device), own_values.to(device)) for own_keys, own_values, device in placed
     ]
-    return growing_cache(layers, spliced.tokens)
+    return growing_cache(layers, spliced.tokens, spliced.lease)
 
 
 def decode(
@@ -110,9 +110,7 @@ def generate_greedily(
     """
     rows = torch.tensor([ids], device=local.device)
     length = len(ids) + (cache.get_seq_length() if cache is not None else 0)
-    model = local.model
-    if cache is not None:
-        model = local.replays.answering(model, max_new_tokens)
+    model = local.replays.answering(local.model, cache, max_new_tokens)
     with local.lock, torch.inference_mode():
         made: Tensor = model.generate(  # type: ignore[operator]  # a mixin's method
             rows,

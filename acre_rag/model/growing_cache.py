@@ -10,9 +10,21 @@ from transformers.cache_utils import DynamicLayer
 from acre_rag.cache.roomy import ROOM_TOKENS
 
 
+class GrowingCache(DynamicCache):
+    """A stock cache whose layers are growing ones.
+
+    Attributes:
+        lease: Kept for as long as the memory is used, where it is lent.
+    """
+
+    lease: object | None = None
+
+
 def growing_cache(
-    layers: Sequence[tuple[Tensor, Tensor]], tokens: int | None = None
-) -> DynamicCache:
+    layers: Sequence[tuple[Tensor, Tensor]],
+    tokens: int | None = None,
+    lease: object | None = None,
+) -> GrowingCache:
     """Make a stock cache of keys and values, each (batch, kv_heads, tokens, head_dim).
 
     A stock layer is copied as a whole for every token that is added; these are copied once in
@@ -22,8 +34,10 @@ def growing_cache(
         layers: Keys and values of each layer.
         tokens: How many of those that they hold are tokens; what is behind is room, which is
             written to. `None` where all are, which are then left as they are.
+        lease: Kept with the cache.
     """
-    cache = DynamicCache()
+    cache = GrowingCache()
+    cache.lease = lease
     cache.layers = [_GrowingLayer(keys, values, tokens) for keys, values in layers]
     return cache
 
@@ -42,11 +56,11 @@ def rooms_of(cache: DynamicCache) -> list[tuple[Tensor, Tensor]] | None:
     return rooms or None
 
 
-def advance(cache: DynamicCache) -> None:
-    """Show one token more, which was written into the room of each layer."""
+def advance(cache: DynamicCache, tokens: int) -> None:
+    """Show so many tokens more, which were written into the room of each layer."""
     for layer in cache.layers:
         if isinstance(layer, _GrowingLayer):
-            layer.show(layer.get_seq_length() + 1)
+            layer.show(layer.get_seq_length() + tokens)
 
 
 class _GrowingLayer(DynamicLayer):

@@ -36,6 +36,10 @@ class LowRankProjection:
         """Compute what is added for rows (batch, rows, inputs)."""
         return inputs @ self.down.to(inputs).T @ self.up.to(inputs).T
 
+    def near(self, weight: Tensor) -> "LowRankProjection":
+        """Give it in the number type and on the device of a frozen weight."""
+        return LowRankProjection(near(self.down, weight), near(self.up, weight))
+
 
 @dataclass(frozen=True, slots=True)
 class FullProjection:
@@ -53,6 +57,11 @@ class FullProjection:
         """Project rows (batch, rows, inputs), whatever the frozen projection made of them."""
         bias = None if self.bias is None else self.bias.to(inputs)
         return nn.functional.linear(inputs, self.weight.to(inputs), bias)
+
+    def near(self, weight: Tensor) -> "FullProjection":
+        """Give it in the number type and on the device of a frozen weight."""
+        bias = None if self.bias is None else near(self.bias, weight)
+        return FullProjection(near(self.weight, weight), bias)
 
 
 Projection = LowRankProjection | FullProjection
@@ -132,11 +141,14 @@ def install_landmarks(attention: Sequence[nn.Module], adapter: LandmarkAdapter) 
         module.register_forward_pre_hook(rows.note, with_kwargs=True)
         module.register_forward_hook(rows.forget)
         if hasattr(module, "qkv_proj"):
-            module.qkv_proj.register_forward_hook(_FusedHook(rows, projections))  # type: ignore[union-attr]
+            fused: nn.Module = module.qkv_proj  # type: ignore[assignment]  # looked for above
+            own = {n: p.near(fused.weight) for n, p in projections.items()}  # type: ignore[arg-type]
+            fused.register_forward_hook(_FusedHook(rows, own))
             continue
         for name, projection in projections.items():
             linear: nn.Module = getattr(module, f"{name}_proj")
-            linear.register_forward_hook(_ProjectionHook(rows, projection))
+            own_projection = projection.near(linear.weight)  # type: ignore[arg-type]
+            linear.register_forward_hook(_ProjectionHook(rows, own_projection))
 
 
 class _LandmarkRows:
@@ -197,6 +209,15 @@ class _FusedHook:
         named = zip("qkv", parts, strict=True)
         changed = torch.cat([self.projections[n].apply(inputs, p) for n, p in named], dim=-1)
         return outputs.index_copy(1, rows, changed.to(outputs.dtype))
+
+
+def near(tensor: Tensor, weight: Tensor) -> Tensor:
+    """Bring a tensor to a frozen weight, once and for all; one that is trained stays what it is.
+
+    Brought anew for every pass it would make the host wait for a GPU, six times a layer.
+    """
+    frozen = not tensor.requires_grad and weight.is_floating_point()
+    return tensor.to(weight) if frozen else tensor
 
 
 def _outputs(projection: Projection) -> int:

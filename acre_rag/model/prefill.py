@@ -96,10 +96,10 @@ def interleave_embeddings(twin: ReadingTwin, ids: Tensor, places: InterleavedRow
     Raises:
         ValueError: The twin has no landmark adapter.
     """
-    if twin.adapter is None:
+    if twin.landmark is None:
         raise ValueError("found no landmark adapter; expected one: read without landmarks instead")
     embedded = twin.embed(ids)
-    landmark = twin.adapter.embedding.to(embedded.device, embedded.dtype)
+    landmark = twin.landmark.to(embedded.device, embedded.dtype)
     rows = landmark.expand(len(ids), places.rows, -1)
     return rows.index_copy(1, places.tokens, embedded)
 

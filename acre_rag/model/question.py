@@ -11,8 +11,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from acre_rag.cache import KVBlock
+from acre_rag.model.local import LocalModel
 from acre_rag.model.reading import Memory, ReadingTwin
+from acre_rag.model.support import layer_devices
 
+_REFILL_TOKENS = 4096  # most that a default refill brings behind what the question looks at
 _SEGMENTS_AT_ONCE = 8  # bounds the memory of one pass, however many documents are asked
 
 
@@ -55,6 +58,46 @@ def question_queries(
         else _beside_each(twin, ids, prefix, segments, layers)
         for ids in questions
     ]
+
+
+def replayed_queries(  # as `question_queries`
+    local: LocalModel,
+    twin: ReadingTwin,
+    questions: Sequence[Tensor],
+    prefix: KVBlock,
+    segments: Sequence[KVBlock],
+    context_tokens: int,
+) -> Tensor | None:
+    """Read a question beside all segments by a captured pass, if it is the only one.
+
+    Returns:
+        Its queries, not rotated, (layers, q_heads, rows, head_dim); `None` where that is for
+        `question_queries`.
+    """
+    ids, *others = questions
+    tokens = prefix.tokens + sum(segment.tokens for segment in segments)
+    fits = tokens + len(ids) <= context_tokens
+    if others or not fits or not local.replays.may_replay(prefix.keys.device):
+        return None
+    if len(set(layer_devices(local.model))) > 1:
+        return None
+    memory = local.replays.room(prefix, tokens, more=min(4 * tokens, _REFILL_TOKENS))
+    if memory.lease is None:
+        return None
+    first = 0
+    for block in (prefix, *segments):
+        memory.put(block, torch.arange(first, first + block.tokens))
+        first += block.tokens
+    keys = memory.taken.keys[:, None]
+    twin.rotate_in_place(keys, torch.arange(tokens, device=keys.device))
+
+    def theirs() -> Tensor:
+        [[found, *_]] = question_queries(
+            twin, [ids], prefix=prefix, segments=segments, context_tokens=context_tokens
+        )
+        return found
+
+    return local.replays.queries(local.model, ids, memory, theirs)
 
 
 def _beside_all(
@@ -115,6 +158,11 @@ def _queries(
     if queries is None:
         raise ValueError("the pass kept no queries; expected keep_queries to be honoured")
     # A copy of few layers lets go of all others, which many segments could not all keep.
+    return layers_of(queries, layers)
+
+
+def layers_of(queries: Tensor, layers: Sequence[int] | None) -> Tensor:
+    """Copy the queries of some layers, rising; `None` gives all."""
     if layers is None or len(layers) == len(queries):
         return queries
     return torch.stack([queries[layer] for layer in layers])

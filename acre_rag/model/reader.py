@@ -23,7 +23,7 @@ from acre_rag.model.local import LocalModel
 from acre_rag.model.location import DEMO_MODEL
 from acre_rag.model.prefill import Method, WindowCache, prefill, read_prefix
 from acre_rag.model.prompt import PromptFrame, QuestionRows
-from acre_rag.model.question import question_queries
+from acre_rag.model.question import layers_of, question_queries, replayed_queries
 from acre_rag.model.reading import ReadingTwin
 from acre_rag.model.self_check import self_check
 from acre_rag.text.layout import Layout
@@ -142,13 +142,18 @@ class DocumentReader:
         layers: Sequence[int] | None = None,
     ) -> list[list[Tensor]]:
         """Run questions over landmarks; see `acre_rag.model.question.question_queries`."""
+        ids = [self._tensor(rows.ids) for rows in questions]
+        prefix, context_tokens = self.prefix, self.context_tokens
         with self.local.answering():
+            found = replayed_queries(self.local, self.twin, ids, prefix, segments, context_tokens)
+            if found is not None:
+                return [[layers_of(found, layers)] * len(segments)]
             return question_queries(
                 self.twin,
-                [self._tensor(rows.ids) for rows in questions],
-                prefix=self.prefix,
+                ids,
+                prefix=prefix,
                 segments=segments,
-                context_tokens=self.context_tokens,
+                context_tokens=context_tokens,
                 layers=layers,
             )
 

@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 from acre_rag.errors import UnsupportedModelError
-from acre_rag.model.landmarks import LandmarkAdapter, install_landmarks
+from acre_rag.model.landmarks import LandmarkAdapter, install_landmarks, near
 from acre_rag.model.support import attention_modules, check_supported, rotates, rotation_of
 from acre_rag.model.unrotated import leave_unrotated
 
@@ -107,9 +107,12 @@ class ReadingTwin:
         self.decoder: nn.Module = twin.model
         self._embed = model.get_input_embeddings()
         self.adapter = adapter
+        self.landmark: Tensor | None = None
         if adapter is not None:
             adapter.check(self.shape)
             install_landmarks(self._attention, adapter)
+            embeddings: Tensor = self._embed.weight  # type: ignore[assignment]
+            self.landmark = near(adapter.embedding, embeddings)
 
     def first_layers(self, layers: int) -> "ReadingTwin":
         """Make a twin that reads with the first layers alone, where nothing later is of use.

@@ -1,12 +1,12 @@
-"""One further token of an answer, in tensors whose shapes and places never change.
+"""One pass over a cache in tensors whose shapes and places never change.
 
-A stock pass looks at as many tokens as there are, which is one more each time. Here every pass
-looks at the whole room of a growing cache, and what is not there yet is masked: so one pass can be
-captured, and replayed for every token that follows.
+A stock pass looks at as many tokens as there are, which is more each time. Here every pass looks
+at the whole room of a cache, and what a row must not see is masked: so one pass can be captured,
+and replayed for whatever comes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -25,15 +25,15 @@ class _Pass:
     """State of one pass; it travels to every layer as a keyword argument."""
 
     rooms: Sequence[Room]
-    place: Tensor
+    places: Tensor
     hidden: Tensor
     cos: Tensor
     sin: Tensor
-    layer: int = 0
+    queries: list[Tensor] = field(default_factory=list)
 
 
 class StepTwin(ReadingTwin):
-    """Answers token by token with a model's weights, in a cache's own room."""
+    """Runs rows through a model's weights, behind a cache and into its own room."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         AttentionInterface.register(STEP_ATTENTION, _attend)
@@ -41,43 +41,71 @@ class StepTwin(ReadingTwin):
 
 
 class Step:
-    """One pass over one cache: put in ids, places and positions, run, take out logits.
+    """One pass over one cache: put in what is asked, run, take out what is answered.
 
-    What is not there yet must be finite: its weight is 0, but not that of a NaN.
+    What a row must not see must be finite: its weight is 0, but not that of a NaN.
 
     Args:
         twin: Runs the model.
         rooms: Of each layer; written to.
-        tokens: Tokens that are there.
-        seen: Which of them each row of the batch sees, (batch, tokens), bool.
+        rows: Number of rows; those behind the last one that counts may hold anything.
+        padding: Tokens in front that a row of the batch must not see, (batch, tokens and room),
+            bool; `None` where all are seen.
+
+    Attributes:
+        ids: Token ids, (batch, rows).
+        place: Where the first row goes in the cache, (1,).
+        positions: Position of the first row, (batch, 1).
+        last: Row whose logits are wanted, (1,).
+        logits: Of that row, (batch, 1, tokens known).
+        queries: Of each layer, not rotated, (batch, q_heads, rows, head_dim).
     """
 
     def __init__(
-        self, twin: StepTwin, rooms: Sequence[Room], tokens: int, seen: Tensor | None
+        self, twin: StepTwin, rooms: Sequence[Room], rows: int, padding: Tensor | None = None
     ) -> None:
         keys, _ = rooms[0]
         batch, device = len(keys), keys.device
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.long, device=device)
+
         self.rooms = rooms
-        self.ids = torch.zeros(batch, 1, dtype=torch.long, device=device)
-        self.positions = torch.zeros(batch, 1, dtype=torch.long, device=device)
-        self.place = torch.zeros(1, dtype=torch.long, device=device)
+        self.ids, self.positions = zeros(batch, rows), zeros(batch, 1)
+        self.place, self.last = zeros(1), zeros(1)
         self.logits = torch.empty(0, device=device)
+        self.queries: list[Tensor] = []
         self._twin = twin
-        self._hidden = torch.ones(batch, keys.shape[2], dtype=torch.bool, device=device)
-        self._hidden[:, :tokens] = False if seen is None else ~seen[:, :tokens]
-        for room in rooms:
-            for part in room:
-                part[:, :, tokens:] = 0
+        self._rows = torch.arange(rows, device=device)
+        self._columns = torch.arange(keys.shape[2], device=device)
+        self._padding = None if padding is None else padding[:, None]
+
+    def ask(self, ids: Tensor, place: int, positions: Tensor | int) -> None:
+        """Put in ids, (batch, some rows), the place of the first, and its position."""
+        self.ids[:, : ids.shape[1]] = ids
+        self.place.fill_(place)
+        self.last.fill_(ids.shape[1] - 1)
+        if isinstance(positions, int):
+            self.positions.fill_(positions)
+        else:
+            self.positions.copy_(positions)
 
     def run(self) -> None:
-        """Compute the logits behind the ids, which are put into the cache."""
-        self._hidden.index_fill_(1, self.place, value=False)
-        cos, sin = self._twin.rotary(self.rooms[0][0], self.positions)
-        state = _Pass(self.rooms, self.place, self._hidden, cos, sin)
+        """Compute what follows the rows, which are put into the cache."""
+        places, positions = self.place + self._rows, self.positions + self._rows
+        hidden = (self._columns > places[:, None])[None]
+        if self._padding is not None:
+            hidden = hidden | self._padding
+        cos, sin = self._twin.rotary(self.rooms[0][0], positions)
+        state = _Pass(self.rooms, places, hidden, cos, sin)
         output = self._twin.model(
-            input_ids=self.ids, position_ids=self.positions, use_cache=False, acre=state
+            input_ids=self.ids,
+            position_ids=positions,
+            use_cache=False,
+            logits_to_keep=self.last,
+            acre=state,
         )
-        self.logits = output.logits
+        self.logits, self.queries = output.logits, state.queries
 
 
 def _attend(  # the framework calls it so
@@ -91,17 +119,19 @@ def _attend(  # the framework calls it so
     acre: _Pass,
     **_unused: object,
 ) -> tuple[Tensor, None]:
-    """Put keys and values of one token into the room, and attend to all that is there."""
-    keys, values = acre.rooms[acre.layer]
-    acre.layer += 1
+    """Put keys and values of the rows into the room, and attend to all that each row sees."""
+    keys, values = acre.rooms[len(acre.queries)]
+    acre.queries.append(query)
     if rotates(module):
         query, key = rotation_of(module)(query, key, acre.cos, acre.sin)
-    keys.index_copy_(2, acre.place, key)
-    values.index_copy_(2, acre.place, value)
-    batch, q_heads, _, head_dim = query.shape
+    keys.index_copy_(2, acre.places, key)
+    values.index_copy_(2, acre.places, value)
+    batch, q_heads, rows, head_dim = query.shape
+    kv_heads, tokens = keys.shape[1:3]
     # Query heads that share a key head are its rows.
-    grouped = query.reshape(batch, keys.shape[1], -1, head_dim).float()
-    logits = grouped @ keys.float().transpose(2, 3) * scaling
-    logits = logits.masked_fill(acre.hidden[:, None, None], -torch.inf)
-    attended = (logits.softmax(dim=3) @ values.float()).to(query.dtype)
-    return attended.reshape(batch, 1, q_heads, -1), None
+    grouped = (query.float() * scaling).reshape(batch, kv_heads, -1, head_dim)
+    logits = (grouped @ keys.float().transpose(2, 3)).view(batch, q_heads, rows, tokens)
+    logits.masked_fill_(acre.hidden[:, None], -torch.inf)
+    weights = logits.softmax(dim=3).view(batch, kv_heads, -1, tokens)
+    attended = (weights @ values.float()).view(batch, q_heads, rows, head_dim)
+    return attended.to(query.dtype).transpose(1, 2).contiguous(), None

@@ -3,9 +3,10 @@
 from acre_rag.refill.choice import Selection, choose
 from acre_rag.refill.needed import least_wanted
 from acre_rag.refill.scoring import mixture_scores, published_scores, weighted_layers
-from acre_rag.refill.splice import Splicing, splice
+from acre_rag.refill.splice import MakeRoom, Splicing, splice
 
 __all__ = [
+    "MakeRoom",
     "Selection",
     "Splicing",
     "choose",

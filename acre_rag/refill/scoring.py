@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from acre_rag.cache.travel import sent
+from acre_rag.cache.travel import sent, sent_small
 
 _PROBABILITIES_AT_ONCE = 2**23
 
@@ -79,7 +79,7 @@ def mixture_scores(
     wanted = weighted_layers(weights)
     device, rows = queries[0].device, queries[0].shape[2]
     # Averages over rows, then heads, then layers are one sum with these weights.
-    paid = _row_weights(weights[wanted], groups, rows).to(device)
+    paid = sent_small(_row_weights(weights[wanted], groups, rows), device)
     own = {layer: place for place, layer in enumerate(layers or range(len(weights)))}
     places = [own[layer] for layer in wanted]
     landmarks = sum(keys.shape[2] for keys in landmark_keys)

@@ -3,12 +3,16 @@
 ACRE, figure (b): `L1 | L1 | L2 L2 L1 | L2 L2 L1 | question`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from acre_rag.cache import KVBlock, RoomyBlock
+
+MakeRoom: TypeAlias = Callable[[KVBlock, int], RoomyBlock]
+"""Gives memory like a block's for so many tokens."""
 
 
 def splice_order(landmark_intervals: Tensor, token_intervals: Tensor) -> Tensor:
@@ -29,31 +33,36 @@ def splice_order(landmark_intervals: Tensor, token_intervals: Tensor) -> Tensor:
 class Splicing:
     """Lays out what the model answers from, token by token as they come; keys stay un-rotated.
 
-    Every token is written once, to where it belongs, in memory that is made here.
+    Every token is written once, to where it belongs.
 
     Args:
         prefix: What stands before the documents, (layers, kv_heads, tokens, head_dim).
         landmark_intervals: Interval of each landmark, (landmarks,), int64.
         token_intervals: Interval of each refilled token, (refilled,), int64.
+        room: Gives the memory.
     """
 
     def __init__(
-        self, prefix: KVBlock, landmark_intervals: Tensor, token_intervals: Tensor
+        self,
+        prefix: KVBlock,
+        landmark_intervals: Tensor,
+        token_intervals: Tensor,
+        room: MakeRoom = RoomyBlock.like,
     ) -> None:
         order = splice_order(landmark_intervals, token_intervals)
         places = torch.argsort(order) + prefix.tokens
         self._places = places.split([len(landmark_intervals), len(token_intervals)])
         self._missing = len(places)
-        self._spliced = RoomyBlock.like(prefix, prefix.tokens + len(places))
+        self._spliced = room(prefix, prefix.tokens + len(places))
         self._spliced.put(prefix, torch.arange(prefix.tokens))
 
     def put_landmarks(self, first: int, block: KVBlock) -> None:
         """Put neighbouring landmarks to their places, the first of them being counted so."""
         self._put(block, self._places[0][first : first + block.tokens])
 
-    def put_tokens(self, which: Tensor, block: KVBlock) -> None:
-        """Put refilled tokens to their places: which of them, (tokens,), int64."""
-        self._put(block, self._places[1][which])
+    def put_tokens(self, first: int, block: KVBlock) -> None:
+        """Put neighbouring refilled tokens to their places, the first of them being counted so."""
+        self._put(block, self._places[1][first : first + block.tokens])
 
     def done(self) -> RoomyBlock:
         """Give prefix, then landmarks and refilled tokens in document order, with room behind.
@@ -100,6 +109,6 @@ def splice(
         first += block.tokens
     first = 0
     for block in refill:
-        splicing.put_tokens(torch.arange(first, first + block.tokens), block)
+        splicing.put_tokens(first, block)
         first += block.tokens
     return splicing.done()

@@ -1,14 +1,21 @@
 """`benchmarks/gpu.py` on its tiny shape: own parts give their figures, shared ones a share."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from acre_rag import ACREConfig
+from acre_rag.bench.parts import read_parts, write_part
+from acre_rag.bench.report import markdown
 from acre_rag.bench.scene import Scene, Sizes
+from acre_rag.cache import KVBlock
+from acre_rag.errors import ModelError
+from benchmarks import gpu_check
 from benchmarks.gpu import make_scene, million, peak, run_part, window_flops
+from benchmarks.gpu_profile import profiled
 from benchmarks.random_models import SHAPES, landmark_adapter, random_model
 
 
@@ -33,6 +40,53 @@ def test_the_memory_of_a_question_stands_beside_all_keys_and_values(tiny: Scene)
 
     # Keys and values of 3 layers, 2 heads of 16, in two bytes each.
     assert facts["600 tokens: all keys and values, MB"] == round(600 * 3 * 2 * 2 * 16 * 2 / 1e6, 1)
+
+
+def test_a_device_is_held_to_what_the_cpu_gives(
+    tiny: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_check, "_TOKENS", 1200)
+
+    facts = gpu_check.check(tiny)
+
+    assert facts["blocks in all forms"] == facts["after damage"] == "equal"
+    assert facts["values that differ when read again"] == 0
+    assert facts["scores, largest relative difference"] == 0
+    assert float(facts["tokens read again"] or 0) > 0
+
+
+def test_a_device_that_gives_something_else_is_found_out(
+    tiny: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = gpu_check.loaded_together
+
+    def wrong(*blocks: Any, **where: Any) -> KVBlock:  # noqa: ANN401  # as it is
+        block = load(*blocks, **where)
+        return KVBlock(block.keys, block.values.flip(2))
+
+    monkeypatch.setattr(gpu_check, "loaded_together", wrong)
+
+    with pytest.raises(ModelError, match="differ between devices"):
+        gpu_check.check(tiny)
+
+
+def test_each_stage_is_profiled(tiny: Scene) -> None:
+    facts = profiled(tiny)
+
+    stages = {name.partition(":")[0] for name in facts}
+    assert {"load and select", "fetch and splice", "rotate and first token"} <= stages
+    assert all(float(facts[f"{stage}: wall, ms"] or 0) > 0 for stage in stages)
+    assert "aten::" in str(facts["load and select: host 1"])
+
+
+def test_its_parts_are_read_back_and_reported(tiny: Scene, tmp_path: Path) -> None:
+    for part in ("peak", "million"):
+        write_part(run_part(part, tiny, 1.0), tmp_path / "parts" / f"{part}.json")
+
+    page = markdown(read_parts([tmp_path / "parts"]))
+
+    assert page.index("## Peak memory of a question") < page.index("## A million tokens")
+    assert "`python -m benchmarks.gpu --part million`" in page
 
 
 def test_encoding_tells_its_share_of_the_peak(tiny: Scene) -> None:

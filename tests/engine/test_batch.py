@@ -229,11 +229,11 @@ def test_a_document_that_is_replaced_meanwhile_is_asked_as_it_is_then(
     refill = Questioner.refill
     seen: list[object] = []
 
-    def replaced(self: Questioner, asked: object) -> object:
+    def replaced(self: Questioner, asked: object, *room: object) -> object:
         seen.append(asked)
         if len(seen) == 3:
             writer.ingest(new)
-        return refill(self, asked)  # type: ignore[arg-type]
+        return refill(self, asked, *room)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Questioner, "refill", replaced)
 
@@ -249,7 +249,7 @@ def test_documents_replaced_again_and_again_are_an_error(
     engine = make_engine()
     engine.ingest([CAT])
 
-    def replaced(_self: Questioner, _asked: object) -> None:
+    def replaced(_self: Questioner, *_: object) -> None:
         raise DocumentReplacedError("replaced")
 
     monkeypatch.setattr(Questioner, "refill", replaced)

@@ -105,10 +105,10 @@ def test_a_document_replaced_while_it_is_asked_is_asked_anew(
     refill = engine._questioner.refill
     changed = []
 
-    def replace_first(asked: object) -> object:
+    def replace_first(*asked: object) -> object:
         if not changed:
             changed.append(other.ingest(Document(id="a", text=TEXT.replace("lamp", "boat"))))
-        return refill(asked)
+        return refill(*asked)
 
     monkeypatch.setattr(engine._questioner, "refill", replace_first)
 

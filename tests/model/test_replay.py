@@ -13,6 +13,7 @@ from acre_rag.cache.block import KVBlock
 from acre_rag.model import growing_cache
 from acre_rag.model.batched import answer_batch, remembered
 from acre_rag.model.decode import Watch, generate_greedily, rotate_into_cache
+from acre_rag.model.growing_cache import rooms_of
 from acre_rag.model.local import LocalModel
 from acre_rag.model.reading import ReadingTwin
 from acre_rag.model.replay import LEAST_TOKENS, Replays
@@ -60,22 +61,30 @@ def test_answers_are_those_of_the_models_own_steps(family: str) -> None:
     assert local.replays.captured == 0
 
 
-def test_logits_are_those_of_the_models_own_step(family: str) -> None:
+def test_passes_are_those_of_the_models_own(family: str) -> None:
     local = tiny_local(family)
     block = _block(local, 9)
     with torch.inference_mode():
         twin = ReadingTwin(local.model, None)
         cache = rotate_into_cache(local, twin, RoomyBlock.copied(block))
-        rooms = [layer.room() for layer in cache.layers]
-        step = Step(StepTwin(local.model), rooms, 9, None)
-        for place, token in enumerate(IDS):
-            step.ids.fill_(token)
-            step.place.fill_(9 + place)
-            step.positions.fill_(9 + place)
+        memory = twin.remember(block.keys[:, None], block.values[:, None])
+        rooms = rooms_of(cache)
+        assert rooms is not None
+        for part in (part for room in rooms for part in room):
+            part[:, :, 9:] = 0
+        places = 9
+        for rows, ids in ((6, IDS), (1, [7]), (1, [200]), (6, [3, 3, 1, 2, 9, 8])):
+            step = Step(StepTwin(local.model), rooms, rows)
+            step.ask(torch.tensor([ids]), places, places)
             step.run()
             ours = step.logits
-            theirs = local.model(torch.tensor([[token]]), past_key_values=cache).logits
+            if places == 9:
+                read = twin.read(twin.embed(torch.tensor([ids])), memory=memory, keep_queries=True)
+                for own, other in zip(step.queries, read.queries, strict=True):
+                    torch.testing.assert_close(own[:, :, : len(ids)], other, rtol=1e-4, atol=1e-4)
+            theirs = local.model(torch.tensor([ids]), past_key_values=cache).logits[:, -1:]
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+            places += len(ids)
 
 
 def test_an_answer_that_outgrows_its_room_is_captured_anew(
@@ -133,7 +142,7 @@ def test_steps_that_differ_are_not_used(
 
     assert ours == [_answered(local, block).tolist()] * 2
     assert replaying.replays.captured == 1
-    assert caplog.text.count("answers are not replayed") == 1
+    assert caplog.text.count("no pass is replayed") == 1
 
 
 def test_a_device_that_cannot_capture_is_answered_without(

@@ -86,9 +86,10 @@ def test_tokens_may_come_in_any_order() -> None:
     kept, owners = torch.arange(3), torch.tensor([0, 0, 2, 2, 2])
     splicing = Splicing(prefix, kept, owners)
 
-    splicing.put_tokens(torch.tensor([4, 2]), refill.take(torch.tensor([4, 2])))
+    splicing.put_tokens(3, refill.slice(3, 5))
     splicing.put_landmarks(1, landmarks.slice(1, 3))
-    splicing.put_tokens(torch.tensor([3, 0, 1]), refill.take(torch.tensor([3, 0, 1])))
+    splicing.put_tokens(0, refill.slice(0, 2))
+    splicing.put_tokens(2, refill.slice(2, 3))
     splicing.put_landmarks(0, landmarks.slice(0, 1))
 
     theirs = splice(prefix, [landmarks], kept, [refill], owners).taken
