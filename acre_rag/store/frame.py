@@ -21,6 +21,8 @@ from acre_rag.metadata import MAX_ENTRIES
 from acre_rag.store.protocol import ByteRun
 
 MAX_PAYLOAD_BYTES = 2**31
+MANIFEST = b"ACREMF"
+"""Kind of a manifest in plain."""
 ENCRYPTED = b"ACREEN"
 """Kind of an encrypted value, which is another frame; see `acre_rag.store.key`."""
 
