@@ -32,11 +32,12 @@ from acre_rag.bench.redis_server import running_redis
 from acre_rag.bench.rounds import Times, Way, take_turns
 from acre_rag.cache.stored import FORMS
 from acre_rag.store import Manifest, open_store
-from benchmarks.stored_document import INTERVAL, MODELS, fill, manifest_of
+from benchmarks.stored_document import INTERVAL, MODELS, fill, manifest_of, raw_names
 from benchmarks.ways_to_read import (
     START,
     Read,
     as_read,
+    check_alike,
     checked,
     copied_once,
     digest,
@@ -118,10 +119,12 @@ def ways_to_read(
     if device != "cpu":
         # The plain client's bytes are copied from, never written to.
         warnings.filterwarnings("ignore", "The given buffer is not writable")
-        there = moved(torch.bfloat16, device)
+        there, here = moved(torch.bfloat16, device), moved(torch.bfloat16, "cpu")
         reads["plain_to_device"] = plain(client, moved_bytes(device))
+        right = checked(stores["directory"], manifest, here)
         for kind, store in stores.items():
             reads[f"{kind}_to_device"] = checked(store, manifest, there)
+            check_alike(reads[f"{kind}_to_device"], right, raw_names(manifest)[:blocks])
     return [
         *turns(manifest, blocks, reads),
         turn_after("digests", manifest, blocks, reads["plain"], digest),

@@ -112,6 +112,19 @@ def moved_bytes(device: str) -> Callable[[bytes], Tensor]:
     return lambda value: torch.frombuffer(value, dtype=torch.uint8).to(device)
 
 
+def check_alike(ours: Read, theirs: Read, names: Sequence[str]) -> None:
+    """Hold what one way reads to what another does, bit for bit.
+
+    Raises:
+        ValueError: They differ.
+    """
+    for name, one, other in zip(names, ours(names), theirs(names), strict=True):
+        if not all(
+            map(torch.equal, (one.keys.cpu(), one.values.cpu()), (other.keys, other.values))
+        ):
+            raise ValueError(f"found other tensors for {name}; expected the same: time nothing")
+
+
 def digest(value: bytes) -> bytes:
     """Do what a checksum takes, and no more."""
     return xxhash.xxh3_128_digest(value)
