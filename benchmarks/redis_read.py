@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="where tensors are wanted in the end")
     parser.add_argument("--json", type=Path, help="file for the results")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # a checksum has one too, and the server needs a core of its own
     manifest = manifest_of(MODELS[options.model], options.tokens, options.stored)
     blocks = options.chosen // (INTERVAL * manifest.intervals_per_block)
     result = {**provenance(), "model": options.model, "stored": options.stored}
