@@ -30,12 +30,14 @@ import torch
 from acre_rag.bench.provenance import provenance
 from acre_rag.bench.redis_server import running_redis
 from acre_rag.bench.rounds import Times, Way, take_turns
+from acre_rag.cache.stored import FORMS
 from acre_rag.store import Manifest, open_store
-from benchmarks.stored_document import INTERVAL, MODELS, fill, manifest_of
+from benchmarks.stored_document import INTERVAL, MODELS, fill, manifest_of, raw_names
 from benchmarks.ways_to_read import (
     START,
     Read,
     as_read,
+    check_alike,
     checked,
     copied_once,
     digest,
@@ -57,15 +59,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", choices=MODELS, default="Qwen2.5-1.5B")
+    parser.add_argument("--stored", choices=FORMS, default="bfloat16", help="form of the values")
     parser.add_argument("--tokens", type=int, default=8192, help="of the document")
     parser.add_argument("--chosen", type=int, default=2048, help="tokens of one selection")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="cpu", help="where tensors are wanted in the end")
     parser.add_argument("--json", type=Path, help="file for the results")
     options = parser.parse_args()
-    manifest = manifest_of(MODELS[options.model], options.tokens)
+    torch.set_num_threads(1)  # a checksum has one too, and the server needs a core of its own
+    manifest = manifest_of(MODELS[options.model], options.tokens, options.stored)
     blocks = options.chosen // (INTERVAL * manifest.intervals_per_block)
-    result = {**provenance(), "model": options.model, "device": options.device}
+    result = {**provenance(), "model": options.model, "stored": options.stored}
+    result |= {"device": options.device}
     result |= measured(manifest, blocks, options.rounds, options.device)
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -115,10 +120,12 @@ def ways_to_read(
     if device != "cpu":
         # The plain client's bytes are copied from, never written to.
         warnings.filterwarnings("ignore", "The given buffer is not writable")
-        there = moved(torch.bfloat16, device)
+        there, here = moved(torch.bfloat16, device), moved(torch.bfloat16, "cpu")
         reads["plain_to_device"] = plain(client, moved_bytes(device))
+        right = checked(stores["directory"], manifest, here)
         for kind, store in stores.items():
             reads[f"{kind}_to_device"] = checked(store, manifest, there)
+            check_alike(reads[f"{kind}_to_device"], right, raw_names(manifest)[:blocks])
     return [
         *turns(manifest, blocks, reads),
         turn_after("digests", manifest, blocks, reads["plain"], digest),
@@ -166,10 +173,14 @@ def less(whole: Sequence[float], rest: Sequence[float]) -> float:
 
 def table(result: Mapping[str, object]) -> list[str]:
     """Put what was found into a table of Markdown."""
-    rows = [f"| {result['model']}, {result['values']} values | |", "| --- | --- |"]
+    what = f"{result['model']}, {result['values']} values of {result['value_bytes']} bytes"
+    rows = [f"| {what} | |", "| --- | --- |"]
     for name, found in result.items():
         if isinstance(found, dict):
-            rows += [f"| {name}: {one} | {figure} |" for one, figure in found.items()]
+            words = name.replace("_", " ")
+            rows += [
+                f"| {words}: {one.replace('_', ' ')} | {figure} |" for one, figure in found.items()
+            ]
     return rows
 
 

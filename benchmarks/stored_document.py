@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from acre_rag.cache import KVBlock
+from acre_rag.cache.stored import stored_form
 from acre_rag.store import CacheArchive, Manifest, open_store
 
 SPACE, VERSION, DOCUMENT = "5bace0" * 4, "0123456789abcdef" * 2, "benchmark"
@@ -19,7 +20,7 @@ MODELS = {
 }
 
 
-def manifest_of(shape: tuple[int, int, int, int], tokens: int) -> Manifest:
+def manifest_of(shape: tuple[int, int, int, int], tokens: int, stored: str) -> Manifest:
     """Describe a document of a model's shape; its text does not matter."""
     layers, kv_heads, head_dim, intervals_per_block = shape
     intervals = -(-tokens // INTERVAL)
@@ -42,7 +43,7 @@ def manifest_of(shape: tuple[int, int, int, int], tokens: int) -> Manifest:
         layers=layers,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        dtype="bfloat16",
+        dtype=stored,
         payload_bytes=(tokens + intervals) * 4 * layers * kv_heads * head_dim,
         created="2026-01-31T12:00:00+00:00",
     )
@@ -60,8 +61,7 @@ def fill(location: str, manifest: Manifest) -> None:
     with CacheArchive(store, SPACE).writer(DOCUMENT, VERSION) as writer:
         for name in manifest.block_names:
             shape = manifest.block_shape(name)
-            keys = torch.randint(0, 2**15, shape, dtype=torch.int16, generator=generator)
-            block = keys.view(torch.bfloat16)
-            writer.write_block(name, KVBlock(block, block.clone()))
+            block = KVBlock(*torch.randn(2, *shape, generator=generator))
+            writer.write_block(name, stored_form(block, manifest.block_dtype(name)))
         writer.publish(manifest)
     store.close()

@@ -11,8 +11,8 @@ import xxhash
 from torch import Tensor
 
 from acre_rag.bench.rounds import Way
-from acre_rag.cache import KVBlock, StoredBlock
-from acre_rag.cache.stored import parts_of
+from acre_rag.cache import StoredBlock
+from acre_rag.cache.stored import Shape, joined_parts, layout_of, parts_of, stored_bytes
 from acre_rag.errors import DamagedCacheError
 from acre_rag.store import CacheArchive, CacheStore, Manifest
 from acre_rag.store.address import document_digest
@@ -62,11 +62,12 @@ def checked(store: CacheStore, manifest: Manifest, use: Use) -> Read:
 
 def trusted(store: CacheStore, manifest: Manifest, use: Use) -> Read:
     """Read the same blocks in the same way, and look at nothing but keys and values."""
-    shape = manifest.block_shape(raw_names(manifest)[0])
+    name = raw_names(manifest)[0]
+    form, shape = manifest.block_dtype(name), manifest.block_shape(name)
 
     def read(names: Sequence[str]) -> Sequence[Any]:
         with closing(store.read_each(SPACE, DOCUMENT, VERSION, names)) as values:
-            return [use(_unchecked(value, shape)) for value in values]
+            return [use(_unchecked(value, form, shape)) for value in values]
 
     return read
 
@@ -89,10 +90,11 @@ def as_read(block: StoredBlock) -> StoredBlock:
 
 def copied_once(manifest: Manifest) -> Use:
     """Copy tensors over one another, the least that reads every byte of a file that is mapped."""
-    shape = manifest.block_shape(raw_names(manifest)[0])
-    memory = torch.empty((2, *shape), dtype=torch.bfloat16)
+    name = raw_names(manifest)[0]
+    layout = layout_of(manifest.block_dtype(name), manifest.block_shape(name))
+    memory = [torch.empty(shape, dtype=dtype) for dtype, shape in layout]
 
-    def use(block: StoredBlock) -> Tensor:
+    def use(block: StoredBlock) -> list[Tensor]:
         for part, place in zip(parts_of(block), memory, strict=True):
             place.copy_(part)
         return memory
@@ -108,6 +110,19 @@ def moved(dtype: torch.dtype, device: str) -> Use:
 def moved_bytes(device: str) -> Callable[[bytes], Tensor]:
     """Bring bytes of the plain client to a device."""
     return lambda value: torch.frombuffer(value, dtype=torch.uint8).to(device)
+
+
+def check_alike(ours: Read, theirs: Read, names: Sequence[str]) -> None:
+    """Hold what one way reads to what another does, bit for bit.
+
+    Raises:
+        ValueError: They differ.
+    """
+    for name, one, other in zip(names, ours(names), theirs(names), strict=True):
+        if not all(
+            map(torch.equal, (one.keys.cpu(), one.values.cpu()), (other.keys, other.values))
+        ):
+            raise ValueError(f"found other tensors for {name}; expected the same: time nothing")
 
 
 def digest(value: bytes) -> bytes:
@@ -133,13 +148,13 @@ def _way(name: str, read: Read, selections: _Selections) -> Way:
     return Way(name=name, run=lambda: read(selections.names), before=selections.draw)
 
 
-def _unchecked(value: memoryview | DamagedCacheError, shape: tuple[int, int, int, int]) -> KVBlock:
+def _unchecked(value: memoryview | DamagedCacheError, form: str, shape: Shape) -> StoredBlock:
     if isinstance(value, DamagedCacheError):
         raise value
-    numbers = math.prod(shape)
-    start = value.nbytes - 2 * 2 * numbers
-    keys, values = (
-        torch.frombuffer(value, dtype=torch.bfloat16, count=numbers, offset=place).view(shape)
-        for place in (start, start + 2 * numbers)
-    )
-    return KVBlock(keys, values)
+    start, parts = value.nbytes - stored_bytes(form, shape), []
+    for dtype, part in layout_of(form, shape):
+        numbers = math.prod(part)
+        flat = torch.frombuffer(value, dtype=dtype, count=numbers, offset=start)
+        parts.append(flat.view(part))
+        start += numbers * dtype.itemsize
+    return joined_parts(form, shape, parts)

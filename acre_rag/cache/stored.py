@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -52,6 +53,7 @@ def parts_of(block: StoredBlock) -> tuple[Tensor, ...]:
     return (*steps, block.key_codes, block.value_codes)
 
 
+@lru_cache(maxsize=64)
 def layout_of(form: str, shape: Shape) -> tuple[Part, ...]:
     """Tell dtype and shape of the tensors that a block of a form is stored as, in their order."""
     if form in PLAIN:
@@ -82,6 +84,7 @@ def joined_parts(form: str, shape: Shape, parts: Sequence[Tensor]) -> StoredBloc
     )
 
 
+@lru_cache(maxsize=64)
 def stored_bytes(form: str, shape: Shape) -> int:
     """Count the bytes of a block of a form, the frame around it left out."""
     return sum(dtype.itemsize * math.prod(part) for dtype, part in layout_of(form, shape))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TypeVar, get_type_hints
 
-SPEEDS_FORMAT = 1
+SPEEDS_FORMAT = 2
 """Raised whenever what the constants mean, or how they are measured, changes."""
 
 SAMPLE_BYTES = 4 * 2**20

@@ -7,10 +7,9 @@ from contextlib import closing, contextmanager
 from functools import partial
 
 from acre_rag.cache import StoredBlock
-from acre_rag.cache.stored import form_of
 from acre_rag.errors import DamagedCacheError
 from acre_rag.store.address import check_hex
-from acre_rag.store.codec import decode_block, encode_block, encoded_bytes
+from acre_rag.store.codec import KnownBlocks, encode_block, encoded_bytes, known_blocks
 from acre_rag.store.damage import or_damage
 from acre_rag.store.frame import Label
 from acre_rag.store.key_mark import refuse_encrypted, refuse_encrypted_documents
@@ -136,9 +135,10 @@ class CacheArchive:
                 manifest says.
             StoreError: The store cannot be reached or read.
         """
-        manifest.block_shape(name)  # refuses a name that the manifest lacks
+        block = _alike(manifest, name)  # refuses a name that the manifest lacks
         buffer = self.store.read(self.space, manifest.document_id, manifest.version, name)
-        return self._opened(buffer, manifest, name)
+        self._count(buffer)
+        return block.decode(buffer, name)
 
     def read_blocks(
         self, manifest: Manifest, names: Sequence[str]
@@ -154,15 +154,15 @@ class CacheArchive:
             ValueError: The manifest names no such block.
             StoreError: The store cannot be reached or read; no more are given.
         """
-        for name in names:
-            manifest.block_shape(name)  # refuses a name that the manifest lacks
+        blocks = [_alike(manifest, name) for name in names]  # refuses what the manifest lacks
         place = (self.space, manifest.document_id, manifest.version)
         with closing(self.store.read_each(*place, names)) as values:
-            for name, value in zip(names, values, strict=True):
+            for name, block, value in zip(names, blocks, values, strict=True):
                 if isinstance(value, DamagedCacheError):
                     yield value
                 else:
-                    yield or_damage(partial(self._opened, value, manifest, name))
+                    self._count(value)
+                    yield or_damage(partial(block.decode, value, name))
 
     @contextmanager
     def writer(
@@ -217,11 +217,9 @@ class CacheArchive:
         """
         return self.store.delete(self.space, document_id)
 
-    def _opened(self, buffer: memoryview, manifest: Manifest, name: str) -> StoredBlock:
-        """Count what was read, and take the block out of it."""
+    def _count(self, buffer: memoryview) -> None:
         with self._lock:
             self._bytes_read += buffer.nbytes
-        return open_block(buffer, manifest, name)
 
 
 def whole_blocks(manifest: Manifest, sizes: Mapping[str, int]) -> frozenset[str]:
@@ -254,17 +252,20 @@ def open_block(buffer: memoryview, manifest: Manifest, name: str) -> StoredBlock
         ValueError: The manifest names no such block.
         DamagedCacheError: The bytes are damaged, of another place, or of another shape.
     """
-    expected = (manifest.block_shape(name), manifest.block_dtype(name))
-    block = decode_block(
-        buffer,
+    return _alike(manifest, name).decode(buffer, name)
+
+
+def _alike(manifest: Manifest, name: str) -> KnownBlocks:
+    """Tell what a block must be, and others that differ from it in their number alone.
+
+    Raises:
+        ValueError: The manifest names no such block.
+    """
+    return known_blocks(
+        manifest.block_dtype(name),
+        manifest.block_shape(name),
         space=manifest.space,
         document_id=manifest.document_id,
         version=manifest.version,
-        name=name,
+        digits=len(name),
     )
-    found = (block.shape, form_of(block))
-    if found != expected:
-        raise Label(manifest.document_id, name).damage(
-            "shape", found=str(found), expected=str(expected)
-        )
-    return block

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from acre_rag.cache.stored import (
     stored_bytes,
 )
 from acre_rag.store.address import check_hex, check_name, document_digest
-from acre_rag.store.frame import Label, seal, sealed_bytes, unseal
+from acre_rag.store.frame import KnownFrame, Label, known_frame, seal, sealed_bytes, unseal
 from acre_rag.store.protocol import ByteRun
 
 CACHE_FORMAT = 1
@@ -51,13 +53,13 @@ def encode_block(
         ValueError: The block is empty or has another dtype.
         StoreError: The space, the id, the version or the name is malformed.
     """
-    form, shape = form_of(block), list(block.shape)
+    form, shape = form_of(block), block.shape
     if form not in FORMS or 0 in shape:
         raise ValueError(
-            f"a block has dtype {form} and shape {shape}; expected one of "
+            f"a block has dtype {form} and shape {list(shape)}; expected one of "
             f"{', '.join(FORMS)}, and 1 or more on each axis"
         )
-    header = {**_binding(space, document_id, version, name), "dtype": form, "shape": shape}
+    header = _header(form, shape, space=space, document_id=document_id, version=version, name=name)
     return seal(_KIND, CACHE_FORMAT, header, [_bytes_of(part) for part in parts_of(block)])
 
 
@@ -75,12 +77,81 @@ def encoded_bytes(
     Raises:
         StoreError: The space, the id, the version or the name is malformed.
     """
-    header = {
-        **_binding(space, document_id, version, name),
-        "dtype": form,
-        "shape": list(shape),
-    }
+    header = _header(form, shape, space=space, document_id=document_id, version=version, name=name)
     return sealed_bytes(header, stored_bytes(form, shape))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownBlocks:
+    """Blocks of which all but the number, keys and values is known before their bytes are.
+
+    Attributes:
+        space: Their space.
+        document_id: Their document.
+        version: Their version.
+        form: One of `FORMS`.
+        shape: (layers, kv_heads, tokens, head_dim).
+        frame: What their bytes must be.
+    """
+
+    space: str
+    document_id: str
+    version: str
+    form: str
+    shape: Shape
+    frame: KnownFrame
+
+    def decode(self, buffer: ByteRun, name: str) -> StoredBlock:
+        """Turn bytes into a block as `decode_block` does, at little more than their checksum.
+
+        Raises:
+            DamagedCacheError: As there; or the block has another form or shape.
+        """
+        payload = self.frame.payload(buffer, name.encode())
+        if payload is not None:
+            return joined_parts(self.form, self.shape, _parts(payload, self.form, self.shape))
+        place = {"space": self.space, "document_id": self.document_id, "version": self.version}
+        block = decode_block(buffer, **place, name=name)
+        found = (block.shape, form_of(block))
+        if found != (self.shape, self.form):
+            raise Label(self.document_id, name).damage(
+                "shape", found=str(found), expected=str((self.shape, self.form))
+            )
+        return block
+
+
+@lru_cache(maxsize=64)
+def known_blocks(
+    form: str, shape: Shape, *, space: str, document_id: str, version: str, digits: int
+) -> KnownBlocks:
+    """Tell what the bytes of blocks of a form and a shape must be.
+
+    Args:
+        form: One of `FORMS`.
+        shape: (layers, kv_heads, tokens, head_dim).
+        space: Space that they are asked for.
+        document_id: Document that they are asked for.
+        version: Version that they are asked for.
+        digits: Characters of the name.
+
+    Raises:
+        StoreError: The space, the id or the version is malformed.
+    """
+    stand_in = f"{'n' * (digits - 2)}:0"  # nothing else in a header has a colon
+    header = _header(
+        form, shape, space=space, document_id=document_id, version=version, name=stand_in
+    )
+    frame = known_frame(
+        _KIND, CACHE_FORMAT, header, stored_bytes(form, shape), word=stand_in.encode()
+    )
+    return KnownBlocks(
+        space=space,
+        document_id=document_id,
+        version=version,
+        form=form,
+        shape=shape,
+        frame=frame,
+    )
 
 
 def decode_block(
@@ -122,6 +193,13 @@ def decode_block(
     return joined_parts(form, shape, _parts(payload, form, shape))
 
 
+def _header(
+    form: str, shape: Shape, *, space: str, document_id: str, version: str, name: str
+) -> dict[str, object]:
+    binding = _binding(space, document_id, version, name)
+    return {**binding, "dtype": form, "shape": list(shape)}
+
+
 def _binding(space: str, document_id: str, version: str, name: str) -> dict[str, str]:
     check_hex("space", space)
     check_hex("version", version)
@@ -145,6 +223,7 @@ def _form_and_shape(header: Mapping[str, object], label: Label) -> tuple[str, Sh
 
 def _parts(payload: memoryview, form: str, shape: Shape) -> list[Tensor]:
     """View a payload, whose size was checked, as the tensors that it consists of."""
+<<<<<<< HEAD
     whole = _writable(payload)
     parts, offset = [], 0
     for dtype, part in layout_of(form, shape):
@@ -152,6 +231,15 @@ def _parts(payload: memoryview, form: str, shape: Shape) -> list[Tensor]:
         flat = torch.frombuffer(whole, dtype=dtype, count=count, offset=offset)
         parts.append(flat.view(part))
         offset += count * dtype.itemsize
+=======
+    memory, start, parts = _writable(payload), 0, []
+    for dtype, part in layout_of(form, shape):
+        numbers = math.prod(part)
+        # Bytes viewed as another type afterwards would take longer than their checksum.
+        flat = torch.frombuffer(memory, dtype=dtype, count=numbers, offset=start)
+        parts.append(flat.view(part))
+        start += numbers * dtype.itemsize
+>>>>>>> wt-redis
     return parts
 
 
@@ -170,7 +258,8 @@ class _Writable:
         self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
 
 
-def _writable(payload: memoryview) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
-    array = np.frombuffer(payload, np.uint8)
+def _writable(payload: memoryview) -> "memoryview | np.ndarray[tuple[int], np.dtype[np.uint8]]":
+    if not payload.readonly:
+        return payload
     # The view keeps its `_Writable`, which keeps the array, which keeps the payload.
-    return array if array.flags.writeable else np.asarray(_Writable(array))
+    return np.asarray(_Writable(np.frombuffer(payload, np.uint8)))

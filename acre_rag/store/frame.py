@@ -21,6 +21,8 @@ from acre_rag.metadata import MAX_ENTRIES
 from acre_rag.store.protocol import ByteRun
 
 MAX_PAYLOAD_BYTES = 2**31
+MANIFEST = b"ACREMF"
+"""Kind of a manifest in plain."""
 ENCRYPTED = b"ACREEN"
 """Kind of an encrypted value, which is another frame; see `acre_rag.store.key`."""
 
@@ -78,16 +80,13 @@ def seal(
     Raises:
         ValueError: The payload is larger than `MAX_PAYLOAD_BYTES`.
     """
-    packed = _packed(header)
     payload_bytes = sum(memoryview(run).nbytes for run in payload)
     if payload_bytes > MAX_PAYLOAD_BYTES:
         raise ValueError(
             f"a value has {payload_bytes} bytes; expected {MAX_PAYLOAD_BYTES} or fewer: split it"
         )
-    sizes = _SIZES.pack(kind, format_number, len(packed), payload_bytes)
-    body = packed + bytes(_header_end(packed) - _PREAMBLE_BYTES - len(packed))
-    checksum = _checksum(sizes, body, *payload)
-    return [sizes + checksum + body, *payload]
+    sizes, body = _head(kind, format_number, header, payload_bytes)
+    return [sizes + _checksum(sizes, body, *payload) + body, *payload]
 
 
 def sealed_bytes(header: Mapping[str, object], payload_bytes: int) -> int:
@@ -145,6 +144,68 @@ def unseal(
             "checksum", found=f"the checksum {checksum.hex()}", expected=stored.hex()
         )
     return _unpack(view[_PREAMBLE_BYTES:header_end], label), view[payload_start:]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFrame:
+    """A frame of which all but one word of the header, checksum and payload is known beforehand.
+
+    To check one takes little more than the checksum, as nothing is unpacked.
+
+    Attributes:
+        sizes: What stands before the checksum.
+        before: What stands between the checksum and the word.
+        after: What stands between the word and the payload.
+        payload_bytes: Size of the payload.
+    """
+
+    sizes: bytes
+    before: bytes
+    after: bytes
+    payload_bytes: int
+
+    def payload(self, buffer: ByteRun, word: bytes) -> memoryview | None:
+        """View the payload, if the buffer is this frame down to its last byte.
+
+        Where it is not, `unseal` says what is wrong, or reads the same header written otherwise.
+        """
+        view = memoryview(buffer).cast("B")
+        body = self.before + word + self.after
+        start = _PREAMBLE_BYTES + len(body)
+        if view.nbytes != start + self.payload_bytes:
+            return None
+        head = self.sizes + _checksum(self.sizes, view[_PREAMBLE_BYTES:]) + body
+        return view[start:] if view[:start].tobytes() == head else None
+
+
+def known_frame(
+    kind: bytes,
+    format_number: int,
+    header: Mapping[str, object],
+    payload_bytes: int,
+    word: bytes,
+) -> KnownFrame:
+    """Tell what is known of frames whose headers differ in one word, each of the same length.
+
+    Args:
+        kind: As in `seal`.
+        format_number: As in `seal`.
+        header: The header of one of them.
+        payload_bytes: Size of the payload.
+        word: The word as this header has it, and has it once.
+    """
+    sizes, body = _head(kind, format_number, header, payload_bytes)
+    before, _, after = body.partition(word)
+    return KnownFrame(sizes, before, after, payload_bytes)
+
+
+def _head(
+    kind: bytes, format_number: int, header: Mapping[str, object], payload_bytes: int
+) -> tuple[bytes, bytes]:
+    """Make what stands before the checksum, and what stands between it and the payload."""
+    packed = _packed(header)
+    sizes = _SIZES.pack(kind, format_number, len(packed), payload_bytes)
+    return sizes, packed + bytes(_header_end(packed) - _PREAMBLE_BYTES - len(packed))
 
 
 def _packed(header: Mapping[str, object]) -> bytes:

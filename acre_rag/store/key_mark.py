@@ -6,7 +6,7 @@ With it a wrong key differs from an empty store, and keyless writers learn to ke
 from collections.abc import Callable
 
 from acre_rag.errors import DamagedCacheError, StoreError
-from acre_rag.store.frame import ENCRYPTED, Label
+from acre_rag.store.frame import ENCRYPTED, MANIFEST, Label
 from acre_rag.store.key import StoreKey
 from acre_rag.store.protocol import CacheStore
 
@@ -121,15 +121,18 @@ def refuse_encrypted(store: CacheStore) -> None:
 def refuse_encrypted_documents(store: CacheStore) -> None:
     """Keep plain text out of a store whose documents are encrypted, where the mark was evicted.
 
-    The first document of each space tells: reading every manifest would take too long.
+    The first document of each space that is whole enough tells: reading every manifest would take
+    too long, and what is encrypted takes nothing in plain to begin with.
 
     Raises:
         StoreError: They are, and the store was opened without its key.
     """
     for space in store.spaces():
-        _, manifest = next(store.manifests(space), ("", b""))
-        if manifest.startswith(ENCRYPTED):
-            raise _encrypted(store)
+        for _, manifest in store.manifests(space):
+            if manifest.startswith(ENCRYPTED):
+                raise _encrypted(store)
+            if manifest.startswith(MANIFEST):
+                break
 
 
 def _encrypted(store: CacheStore) -> StoreError:

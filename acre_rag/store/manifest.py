@@ -13,10 +13,9 @@ from acre_rag.errors import DocumentError, StoreError
 from acre_rag.metadata import MAX_BYTES, checked_metadata
 from acre_rag.store.address import check_hex, document_digest
 from acre_rag.store.codec import CACHE_FORMAT
-from acre_rag.store.frame import MAX_PAYLOAD_BYTES, Label, peek, seal, unseal
+from acre_rag.store.frame import MANIFEST, MAX_PAYLOAD_BYTES, Label, peek, seal, unseal
 from acre_rag.store.protocol import ByteRun
 
-_KIND = b"ACREMF"
 # Room for the metadata, and for the id and the model's name beside it.
 _MAX_HEADER_BYTES = MAX_BYTES + 2**16
 _COUNTS = (
@@ -178,7 +177,7 @@ class Manifest:
                 f"document {self.document_id[:80]!r} has {len(text)} bytes of text; expected "
                 f"fewer than {MAX_PAYLOAD_BYTES}: split it"
             )
-        frame = seal(_KIND, CACHE_FORMAT, header, [offsets, text])
+        frame = seal(MANIFEST, CACHE_FORMAT, header, [offsets, text])
         if len(frame[0]) > _MAX_HEADER_BYTES:
             raise DocumentError(
                 f"id and metadata of document {self.document_id[:80]!r} need {len(frame[0]):,} "
@@ -232,7 +231,7 @@ class Manifest:
 
 def _decode(data: ByteRun, space: str, label: Label) -> Manifest:
     header, payload = unseal(
-        data, label, kind=_KIND, format_number=CACHE_FORMAT, max_header_bytes=_MAX_HEADER_BYTES
+        data, label, kind=MANIFEST, format_number=CACHE_FORMAT, max_header_bytes=_MAX_HEADER_BYTES
     )
     types = {name: type(value) for name, value in header.items()}
     if types != _FIELD_TYPES:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acre_rag.cache import KVBlock, QuantizedBlock, quantize
-from acre_rag.cache.stored import QUANTIZED, parts_of
+from acre_rag.cache.stored import QUANTIZED, form_of, parts_of
 from acre_rag.errors import DamagedCacheError, StoreError
 from acre_rag.store import CACHE_FORMAT, decode_block, encode_block
-from acre_rag.store.codec import encoded_bytes
+from acre_rag.store.codec import KnownBlocks, encoded_bytes, known_blocks
 from acre_rag.store.frame import seal
 from tests.store.samples import DOCUMENT, DTYPES, SPACE, VERSION, block_of, same_bits
 
@@ -46,11 +46,25 @@ def sealed(header: bytes, payload: bytes = b"") -> bytes:
     return sizes + xxhash.xxh3_128(sizes + body).digest() + body
 
 
-def reason_of(data: bytes) -> str:
-    with pytest.raises(DamagedCacheError) as caught:
-        decode_block(data, **PLACE)
-    assert caught.value.value == "l2:17"
-    return caught.value.reason
+def known(block: KVBlock | QuantizedBlock, asked: dict[str, str] = PLACE) -> KnownBlocks:
+    """Tell what a block of a place must be, as the manifest does."""
+    place = {name: asked[name] for name in ("space", "document_id", "version")}
+    return known_blocks(form_of(block), block.shape, **place, digits=len(asked["name"]))
+
+
+def reason_of(data: bytes, block: KVBlock | QuantizedBlock | None = None) -> str:
+    """Read what is no block, without and with knowing which one it should be."""
+    errors = []
+    for decode in (
+        lambda: decode_block(data, **PLACE),
+        lambda: known(block or block_of()).decode(data, PLACE["name"]),
+    ):
+        with pytest.raises(DamagedCacheError) as caught:
+            decode()
+        errors.append((caught.value.value, caught.value.reason, str(caught.value)))
+    assert errors[0] == errors[1]
+    assert errors[0][0] == "l2:17"
+    return errors[0][1]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -91,6 +105,35 @@ def test_slices_of_a_quantized_block_come_back(form: str) -> None:
     back = decode_block(encoded(block), **PLACE)
 
     assert all(torch.equal(a, b) for a, b in zip(parts_of(back), parts_of(block), strict=True))
+
+
+@pytest.mark.parametrize("form", ["bfloat16", *QUANTIZED])
+def test_a_block_that_is_known_comes_back_as_any(form: str) -> None:
+    block = block_of() if form == "bfloat16" else small_block(form)
+
+    back = known(block).decode(encoded(block), PLACE["name"])
+
+    assert (form_of(back), back.shape) == (form, block.shape)
+    for ours, theirs in zip(parts_of(back), parts_of(block), strict=True):
+        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+        assert torch.equal(ours.contiguous().view(torch.int8), theirs.view(torch.int8))
+
+
+def test_a_known_block_may_have_its_header_written_otherwise() -> None:
+    block, header = block_of(), header_of(encoded())
+    turned = msgpack.packb(dict(reversed(header.items())))
+
+    back = known(block).decode(sealed(turned, encoded()[-480:]), PLACE["name"])
+
+    assert same_bits(back, block)
+
+
+@pytest.mark.parametrize("other", [block_of((3, 2, 4, 4)), block_of(dtype=torch.float16)])
+def test_a_block_of_another_shape_or_form_than_is_known_is_refused(other: KVBlock) -> None:
+    with pytest.raises(DamagedCacheError) as caught:
+        known(block_of()).decode(encoded(other), PLACE["name"])
+
+    assert caught.value.reason == "shape"
 
 
 def test_encoding_and_decoding_copy_no_payload() -> None:
@@ -180,12 +223,15 @@ def test_the_format_of_quantized_blocks_can_be_read_without_this_library(form: s
     ],
 )
 def test_a_block_of_another_place_is_foreign(field: str, other: str) -> None:
-    data = encoded()
+    data, asked = encoded(), PLACE | {field: other}
 
-    with pytest.raises(DamagedCacheError) as caught:
-        decode_block(data, **(PLACE | {field: other}))
-
-    assert caught.value.reason == "foreign"
+    for decode in (
+        lambda: decode_block(data, **asked),
+        lambda: known(block_of(), asked).decode(data, asked["name"]),
+    ):
+        with pytest.raises(DamagedCacheError) as caught:
+            decode()
+        assert caught.value.reason == "foreign"
 
 
 def test_every_truncation_is_noticed() -> None:
@@ -197,13 +243,14 @@ def test_every_truncation_is_noticed() -> None:
 
 
 def test_every_single_bit_is_guarded() -> None:
-    data = encoded(block_of((1, 1, 2, 4)))
+    block = block_of((1, 1, 2, 4))
+    data = encoded(block)
 
     reasons = set()
     for place, bit in itertools.product(range(len(data)), range(8)):
         flipped = bytearray(data)
         flipped[place] ^= 1 << bit
-        reasons.add(reason_of(bytes(flipped)))
+        reasons.add(reason_of(bytes(flipped), block))
 
     assert reasons == {"header", "format", "truncated", "checksum"}
 
@@ -335,7 +382,8 @@ def test_malformed_places_are_refused(field: str, malformed: str) -> None:
 @pytest.mark.parametrize("count", [3_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_random_corruptions_give_no_tensor(count: int, stored: str) -> None:
     generator = np.random.default_rng(0)
-    whole = encoded(block_of() if stored == "bfloat16" else small_block(stored))
+    block = block_of() if stored == "bfloat16" else small_block(stored)
+    whole = encoded(block)
     others = [
         b"".join(encode_block(block_of(seed=1), **(PLACE | change)))
         for change in ({"name": "l2:18"}, {"version": "cd" * 8}, {"document_id": "x"})
@@ -361,7 +409,7 @@ def test_random_corruptions_give_no_tensor(count: int, stored: str) -> None:
                 cut = generator.integers(len(data))
                 data[cut:] = other[cut:]
         if data != whole:
-            reason = reason_of(bytes(data))
+            reason = reason_of(bytes(data), block)
             reasons[reason] = reasons.get(reason, 0) + 1
 
     assert sum(reasons.values()) > 0.99 * count

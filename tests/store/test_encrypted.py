@@ -230,6 +230,21 @@ def test_a_store_whose_mark_was_evicted_takes_nothing_in_plain(
         publish(DirectoryStore(place.path), "another", space)
 
 
+def test_a_damaged_document_tells_nobody_that_a_store_is_in_plain(
+    place: EncryptedPlace, store: CacheStore
+) -> None:
+    for number in range(3):
+        publish(store, f"{number}.md")
+    (mark,) = [path for path in place.path.glob("*/*/manifest") if SPACE not in str(path)]
+    mark.unlink()
+    *damaged, _ = sorted(place.path.glob(f"{SPACE}/*/manifest"))
+    for path in damaged:
+        path.write_bytes(b"garbage")
+
+    with pytest.raises(StoreError, match="is encrypted; expected its key"):
+        publish(DirectoryStore(place.path), "another")
+
+
 def test_a_store_whose_mark_was_evicted_takes_no_plain_copies(
     place: EncryptedPlace, tmp_path: Path
 ) -> None:

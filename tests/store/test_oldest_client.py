@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SUITES = ("contract", "redis", "redis_kinds", "redis_receiver", "redis_use")
+SUITES = ("contract", "redis", "redis_kinds", "redis_receiver", "redis_selection", "redis_use")
 
 
 @pytest.mark.redis

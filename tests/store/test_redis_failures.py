@@ -250,6 +250,53 @@ def test_values_that_break_off_again_and_again_are_read_from_text(
     proxy.close()
 
 
+def _break_off(proxy: Proxy, _: Redis) -> None:
+    proxy.always_cut = 700
+    proxy.break_off()
+
+
+def _slow_down(proxy: Proxy, _: Redis) -> None:
+    proxy.delay_seconds = 1.2
+
+
+def _evict(_: Proxy, client: Redis) -> None:
+    drop_values(client)
+    client.config_set("maxmemory", 1)  # nor is there room to mend it
+
+
+@pytest.mark.parametrize(
+    ("fail", "told"),
+    [
+        (_break_off, "cannot .*expected a server that answers"),
+        (_slow_down, "cannot .*expected an answer in time"),
+        (_evict, "found no value"),
+    ],
+)
+def test_every_failure_is_one_clear_error_where_that_is_wished(
+    tmp_path: Path, opened: Open, fail: Callable[[Proxy, Redis], None], told: str
+) -> None:
+    with running(tmp_path) as server, Redis(port=server.port) as client:
+        opened(server.url).ingest([CAT, HEN])
+        stored = everything(client)
+        proxy = Proxy(server.port)
+        engine = opened(f"{proxy.url}?socket_timeout=0.5", config=RAISE)
+        expected = ask(engine)
+        values = {name: client.get(name) for name in client.keys("acre:*:l[12]:*")}
+
+        fail(proxy, client)
+        for one in (engine, opened(f"{proxy.url}?socket_timeout=0.5", config=RAISE)):
+            with within(60), pytest.raises(StoreError, match=told):
+                ask(one)
+
+        proxy.always_cut, proxy.delay_seconds = None, 0
+        client.config_set("maxmemory", 0)
+        for name in values.keys() - set(client.keys()):
+            client.set(name, values[name])
+        assert everything(client) == stored
+        assert same(ask(engine), expected)
+        proxy.close()
+
+
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random"])
 def test_a_server_that_evicts_under_pressure_never_gives_a_wrong_answer(
     tmp_path: Path, opened: Open, policy: str

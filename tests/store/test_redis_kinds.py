@@ -1,6 +1,7 @@
 """Redis in all its kinds: clusters, behind Sentinels, over TLS, for users with few rights."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,14 @@ from redis import Redis, RedisCluster
 
 from acre_rag.errors import StoreError
 from acre_rag.store import CacheStore, open_store
+from acre_rag.store.address import document_digest
 from acre_rag.store.redis import RedisStore
 from tests.store.servers import (
     Server,
     eventually,
     free_port,
     running,
+    running_cluster,
     running_sentinel,
 )
 
@@ -109,6 +112,37 @@ def test_a_dead_cluster_is_reported_when_it_is_used() -> None:
 
     assert "s3cret" not in str(caught.value) + repr(store)
     store.close()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_lost_a_server_serves_what_the_others_hold(tmp_path: Path) -> None:
+    documents = [f"document {number}" for number in range(12)]
+    with running_cluster(tmp_path) as servers:
+        store = RedisStore(f"redis+cluster://127.0.0.1:{servers[0].port}")
+        for document_id in documents:
+            publish(store, document_id)
+        for server in servers:
+            with Redis(port=server.port) as client:
+                client.config_set("cluster-require-full-coverage", "no")
+        with Redis(port=servers[2].port) as client:
+            slots = {key[key.index(b"{") : key.index(b"}")] for key in client.keys("acre:{*")}
+        servers[2].kill()
+
+        lost = 0
+        for document_id in documents:
+            if f"{{{SPACE}.{document_digest(document_id)}".encode() not in slots:
+                assert is_whole(store, document_id)
+                continue
+            lost += 1
+            started = time.monotonic()
+            with pytest.raises(StoreError, match=r"expected a .* that answers"):
+                store.load_manifest(SPACE, document_id)
+            assert time.monotonic() - started < 15
+        with pytest.raises(StoreError, match="that answers"):
+            list(store.manifests(SPACE))
+        store.close()
+
+    assert 0 < lost < len(documents)
 
 
 # Sentinels
