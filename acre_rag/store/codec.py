@@ -223,15 +223,6 @@ def _form_and_shape(header: Mapping[str, object], label: Label) -> tuple[str, Sh
 
 def _parts(payload: memoryview, form: str, shape: Shape) -> list[Tensor]:
     """View a payload, whose size was checked, as the tensors that it consists of."""
-<<<<<<< HEAD
-    whole = _writable(payload)
-    parts, offset = [], 0
-    for dtype, part in layout_of(form, shape):
-        count = math.prod(part)
-        flat = torch.frombuffer(whole, dtype=dtype, count=count, offset=offset)
-        parts.append(flat.view(part))
-        offset += count * dtype.itemsize
-=======
     memory, start, parts = _writable(payload), 0, []
     for dtype, part in layout_of(form, shape):
         numbers = math.prod(part)
@@ -239,7 +230,6 @@ def _parts(payload: memoryview, form: str, shape: Shape) -> list[Tensor]:
         flat = torch.frombuffer(memory, dtype=dtype, count=numbers, offset=start)
         parts.append(flat.view(part))
         start += numbers * dtype.itemsize
->>>>>>> wt-redis
     return parts
 
 
