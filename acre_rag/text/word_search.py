@@ -1,6 +1,7 @@
 """Rank pieces of text by the words of a question (BM25)."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,6 +19,9 @@ def bm25_index(chunks: Sequence[str]) -> Rank:
     Raises:
         ConfigError: The library for it is not installed.
     """
+    # bm25s calls JAX where that is installed, and JAX takes three quarters of a GPU's memory at its
+    # first call, unless it is told otherwise.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
         import bm25s
     except ImportError as error:

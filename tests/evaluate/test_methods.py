@@ -1,5 +1,6 @@
 """Batched answers are those of the engine and of the plain model, one by one."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +175,19 @@ def test_retrieved_chunks_are_text_before_the_question(
         ids = [*frame.prefix_ids, *frame.encode_with_offsets(shown)[0], *rows.ids]
         assert frame.prefix_ids + prompt.remembered.ids == ids
         assert answer == _plainly(readers.free.local, ids)
+
+
+@pytest.mark.parametrize(("told", "expected"), [(None, "false"), ("true", "true")])
+def test_word_search_leaves_a_gpus_memory_to_the_model_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, told: str | None, expected: str
+) -> None:
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", told or "")
+    if told is None:
+        monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE")
+
+    bm25_index(["a word"])
+
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == expected
 
 
 def test_word_search_finds_the_chunk_that_has_the_words() -> None:
