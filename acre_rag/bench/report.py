@@ -17,6 +17,7 @@ _TITLES = {
     "encode": "Encoding",
     "first-token": "First token",
     "decode": "Decoding",
+    "policy": "The cost model's choice",
     "length": "Growth with the document",
     "documents": "Growth with the number of documents",
     "budget": "Growth with the budget",
