@@ -35,6 +35,21 @@ _TEMPLATE = (
 )
 
 
+def _small_qwen() -> PreTrainedConfig:
+    return Qwen2Config(
+        vocab_size=151_936,
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        max_position_embeddings=32_768,
+        tie_word_embeddings=True,
+        use_sliding_window=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+    )
+
+
 def _qwen() -> PreTrainedConfig:
     return Qwen2Config(
         vocab_size=151_936,
@@ -87,7 +102,7 @@ def _tiny() -> PreTrainedConfig:
 
 
 SHAPES: Mapping[str, Callable[[], PreTrainedConfig]] = MappingProxyType(
-    {"qwen2.5-3b": _qwen, "llama-3.1-8b": _llama, "tiny": _tiny}
+    {"qwen2.5-0.5b": _small_qwen, "qwen2.5-3b": _qwen, "llama-3.1-8b": _llama, "tiny": _tiny}
 )
 """Configurations by name; `tiny` is for trying a benchmark out."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 
 from acre_rag.bench.figures import Comparison, Findings
+from acre_rag.bench.peak import peak_bytes
 from acre_rag.bench.rounds import Way, take_turns
 from acre_rag.bench.scene import Scene, Subject
 from acre_rag.cache import KVBlock
@@ -55,6 +56,13 @@ def _against_plain(
     )
     (stored,) = engine.documents([subject.id])
     tokens = len(subject.ids)
+    engine.delete(subject.id)
+    for name, run in (
+        ("encoding", lambda: engine.ingest(subject.document)),
+        ("plain prefill", lambda: prefill_plainly(scene.local, subject.prompt_ids, chunk)),
+    ):
+        taken = peak_bytes(run)
+        facts[f"{tokens} tokens: peak memory of {name}, MB"] = taken and round(taken / 1e6, 1)
     facts[f"{tokens} tokens: stored bytes a token"] = round(stored.bytes / tokens)
     shutil.rmtree(scene.folder / "encode")
     return Comparison.of_times(

@@ -1,5 +1,6 @@
 """From a question to the first token of its answer, cold and warm, beside what else there is."""
 
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class Asking:
         warm: An engine that has asked it before.
         cold: The latest engine that has asked nothing.
         answers: What came back, for each way.
+        openings: Seconds that opening an engine took before the first question of it.
     """
 
     scene: Scene
@@ -39,6 +41,7 @@ class Asking:
     warm: ACREEngine
     cold: ACREEngine | None = None
     answers: dict[str, list[Answer]] = field(default_factory=dict)
+    openings: list[float] = field(default_factory=list)
 
     def ways(self, suffix: str = "") -> list[Way]:
         """Give the three ways; names end with the suffix."""
@@ -53,7 +56,9 @@ class Asking:
 
     def first_of_a_process(self) -> None:
         """Open an engine and ask, the model's weights being loaded."""
+        started = time.perf_counter()
         with self.scene.opened(self.store) as engine:
+            self.openings.append(time.perf_counter() - started)
             self._ask("first", engine)
 
     def ask_warm(self) -> None:
@@ -222,6 +227,8 @@ def _stages(asking: Asking, tokens: int) -> dict[str, float | int | str | None]:
         ]
         for name, values in stages.items():
             facts[f"{tokens} tokens, {way}: {name}, ms"] = round(1e3 * Spread.of(values).median, 1)
+    opening = Spread.of(asking.openings[1:]).median
+    facts[f"{tokens} tokens, new engine: opening it, ms"] = round(1e3 * opening, 1)
     usage = asking.answers["warm"][-1].usage
     facts[f"{tokens} tokens: landmarks"] = usage.landmarks
     facts[f"{tokens} tokens: refilled"] = usage.refilled_tokens

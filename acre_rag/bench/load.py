@@ -3,6 +3,7 @@
 import statistics
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -62,6 +63,10 @@ def load(scene: Scene) -> Findings:
     if early and late:
         grown = statistics.median(late) - statistics.median(early)
         facts["memory, last quarter less second, MB"] = round(grown / 1e6, 1)
+        minutes = scene.sizes.seconds / _SAMPLES / 60
+        facts["memory, slope behind the first quarter, MB a minute"] = round(
+            slope(together.memory[quarter:]) / minutes / 1e6, 2
+        )
     own, other = _seconds_an_answer(together), _seconds_an_answer(alone)
     return Findings(
         comparisons=(
@@ -113,6 +118,13 @@ def keep_asking(engine: ACREEngine, document: str, askers: int, seconds: float) 
         over.set()
         sampler.join()
     return course
+
+
+def slope(values: Sequence[float]) -> float:
+    """Fit a line to evenly sampled values: how much does each add? 0 where it has one value."""
+    if len(values) < 2:
+        return 0.0
+    return statistics.linear_regression(range(len(values)), values).slope
 
 
 def _seconds_an_answer(course: Course) -> float:

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 import torch
 
 from acre_rag.bench.figures import Findings
+from acre_rag.bench.made_text import QUESTIONS
 from acre_rag.bench.rounds import timed
 from acre_rag.bench.scene import Scene
+from acre_rag.cache.stored import stored_bytes
+from acre_rag.refill.budget import LEAST_REFILL, MOST_REFILL
+from acre_rag.refill.scoring import weighted_layers
 
 _COPIED_BYTES = 2**28
 _TRIES = 5
@@ -64,7 +68,36 @@ def machine(scene: Scene) -> Findings:
                 1e3 * 2 * layer_weights(scene) / speeds.wide_flops, 3
             ),
         }
+        | _limits(scene, speeds)
     )
+
+
+def _limits(scene: Scene, speeds: Speeds) -> dict[str, float | int | str | None]:
+    """Work out the least time to a first token: products with weights, and bytes that are read."""
+    with scene.opened(scene.folder / "machine") as engine:
+        rows = len(engine.reader.frame.question_rows(QUESTIONS[0]).ids)
+        shape = engine.reader.twin.shape
+        weighed = engine.reader.selection
+        # Behind the last layer that a weight looks at, the look at the landmarks ends.
+        looked = shape.layers if weighed is None else max(weighted_layers(weighed)) + 1
+    products = 2 * layer_weights(scene)
+    weights = weight_bytes(scene) / speeds.bytes_per_second
+    one_pass = max(rows * products / speeds.narrow_flops, weights)
+    facts: dict[str, float | int | str | None] = {
+        "rows of a question": rows,
+        "layers that look at the landmarks": f"{looked} of {shape.layers}",
+    }
+    for tokens in scene.sizes.tokens:
+        refilled = min(max(tokens // 4, LEAST_REFILL), MOST_REFILL, tokens)
+        stored = (shape.layers, shape.kv_heads, refilled, shape.head_dim)
+        size = stored_bytes(scene.config.stored_dtype, stored)
+        # The question goes over the landmarks, and then over what was refilled.
+        least = (looked / shape.layers + 1) * one_pass + size / speeds.bytes_per_second
+        whole = tokens * products / speeds.wide_flops
+        facts[f"{tokens} tokens: bytes of the refill, MB"] = round(size / 1e6, 1)
+        facts[f"{tokens} tokens: least time of a first token, ms"] = round(1e3 * least, 1)
+        facts[f"{tokens} tokens: least time of a full prefill, ms"] = round(1e3 * whole, 1)
+    return facts
 
 
 def layer_weights(scene: Scene) -> int:

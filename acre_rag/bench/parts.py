@@ -16,6 +16,7 @@ from acre_rag.bench.growth import budget, documents, length
 from acre_rag.bench.llama_cpp import llama_cpp
 from acre_rag.bench.load import load
 from acre_rag.bench.machine import machine
+from acre_rag.bench.policy import policy
 from acre_rag.bench.provenance import provenance
 from acre_rag.bench.scene import Scene
 from acre_rag.errors import ConfigError
@@ -29,6 +30,7 @@ PARTS: Mapping[str, Callable[[Scene], Findings]] = MappingProxyType(
         "encode": encode,
         "first-token": first_token,
         "decode": decode,
+        "policy": policy,
         "length": length,
         "documents": documents,
         "budget": budget,

@@ -17,6 +17,7 @@ _TITLES = {
     "encode": "Encoding",
     "first-token": "First token",
     "decode": "Decoding",
+    "policy": "The cost model's choice",
     "length": "Growth with the document",
     "documents": "Growth with the number of documents",
     "budget": "Growth with the budget",
@@ -122,12 +123,13 @@ def draw(parts: Sequence[Measured], folder: Path) -> list[Path]:
     drawn = []
     for part in parts:
         comparisons, curves = part.findings.comparisons, part.findings.curves
-        if not comparisons and not curves:
+        kinds = [(_draw_ratios, 1 + 0.45 * len(comparisons))] if comparisons else []
+        kinds += [(_draw_curves, 4.0)] if curves else []
+        if not kinds:
             continue
-        height = 1 + 0.45 * len(comparisons) if comparisons else 4
-        figure = new_figure(8, height)
-        axes = figure.add_subplot()
-        (_draw_ratios if comparisons else _draw_curves)(axes, part)
+        figure = new_figure(8, sum(height for _, height in kinds))
+        for place, (draw_kind, _) in enumerate(kinds, start=1):
+            draw_kind(figure.add_subplot(len(kinds), 1, place), part)
         path = folder / f"{part.part}.png"
         try:
             folder.mkdir(parents=True, exist_ok=True)

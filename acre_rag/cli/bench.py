@@ -26,8 +26,8 @@ Part = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="Repeat it for several: machine, encode, first-token, decode, length, documents, "
-        "budget, at-once, load, llama-cpp. Default: all.",
+        help="Repeat it for several: machine, encode, first-token, decode, policy, length, "
+        "documents, budget, at-once, load, llama-cpp. Default: all.",
         rich_help_panel=_MEASURED,
     ),
 ]

@@ -12,11 +12,12 @@ from acre_rag.bench.figures import Findings
 from acre_rag.bench.first_token import first_token
 from acre_rag.bench.growth import budget, documents, doubling
 from acre_rag.bench.llama_cpp import llama_cpp
-from acre_rag.bench.load import keep_asking, load
+from acre_rag.bench.load import keep_asking, load, slope
 from acre_rag.bench.machine import layer_weights, machine
 from acre_rag.bench.made_text import made_text
 from acre_rag.bench.parts import measure
 from acre_rag.bench.peak import peak_bytes
+from acre_rag.bench.policy import policy
 from acre_rag.bench.redis_server import running_redis
 from acre_rag.bench.scene import Scene, Sizes
 from acre_rag.errors import ConfigError
@@ -46,6 +47,7 @@ def test_first_tokens_stand_beside_every_alternative(scene: Scene) -> None:
     assert read["bytes read, warm"] < read["bytes read, cold"]  # landmarks stay in memory
     assert found.facts["300 tokens: landmarks"] == 75
     assert all(found.facts[f"300 tokens, warm: {s}, ms"] for s in ("load", "select", "fetch"))
+    assert found.facts["300 tokens, new engine: opening it, ms"]
 
 
 @pytest.mark.redis
@@ -68,6 +70,7 @@ def test_encoding_stands_beside_plain_prefill_and_the_same_windows(scene: Scene)
     assert all(one.work == one.tokens == 300 and one.goal == 0.85 for one in found.comparisons)
     # Tiny settings store float32: keys and values of 3 layers, 2 heads of 6, and a landmark for 4.
     assert found.facts["300 tokens: stored bytes a token"] == 3 * 2 * 6 * 2 * 4 * 1.25
+    assert {"300 tokens: peak memory of encoding, MB"} <= set(found.facts)
     assert any("700 tokens" in note for note in found.notes)
 
 
@@ -79,6 +82,27 @@ def test_decoding_stands_beside_a_stock_cache_of_the_same_length(scene: Scene) -
     assert same.against == f"stock generate over {length} tokens"
     assert same.goal == 1.0
     assert whole.goal is None
+
+
+def test_auto_stands_beside_the_best_plan_of_each_length(scene: Scene) -> None:
+    found = policy(replace(scene, sizes=replace(scene.sizes, tokens=(1000,))))
+
+    assert [one.tokens for one in found.comparisons] == [125, 250, 500, 1000]
+    assert all(one.against.startswith("the best plan here, ") for one in found.comparisons)
+    assert {one.goal for one in found.comparisons} == {0.91}
+    best = found.comparisons[0].against.removeprefix("the best plan here, ")
+    assert f"125 tokens: {best}, ms (predicted)" in found.facts
+    assert found.facts["125 tokens: auto took"] in {"refill", "recompute", "prefill"}
+    # Too long for the context: two plans are left, and one is taken.
+    assert "1000 tokens: prefill, ms (predicted)" not in found.facts
+    assert found.facts["1000 tokens: auto took"] in {"refill", "recompute"}
+    slowest = max(1 / one.ratio.median for one in found.comparisons)
+    assert found.facts["auto's time over the best plan's, worst"] == round(slowest, 3)
+
+
+def test_a_slope_is_what_each_value_adds() -> None:
+    assert slope([5, 7, 9, 11]) == pytest.approx(2)
+    assert slope([5]) == 0
 
 
 def test_growth_has_a_curve_with_a_reason_for_each_size(scene: Scene) -> None:
@@ -112,6 +136,7 @@ def test_askers_are_all_answered_and_errors_are_counted(scene: Scene) -> None:
 
     assert found.facts["errors"] == 0
     assert int(found.facts["answers"] or 0) >= scene.sizes.askers
+    assert "memory, slope behind the first quarter, MB a minute" in found.facts
     with scene.opened(scene.folder / "empty") as engine:
         course = keep_asking(engine, "not there", 2, 0.01)
     assert len(course.errors) == sum(map(len, course.waits)) >= 2
