@@ -7,13 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from acre_rag.bench.figures import Comparison, Findings
-from acre_rag.bench.growth import doubling
 from acre_rag.bench.rounds import Times, Way, take_turns
 from acre_rag.bench.scene import Scene, Subject, fits
 from acre_rag.config import Plan, Policy
 from acre_rag.engine import ACREEngine
 
-_SHORTEST = 125
+_SHORTEST = 16
 _GOAL = round(1 / 1.1, 2)  # never more than a tenth slower
 
 
@@ -38,12 +37,12 @@ class Grid:
 
 
 def policy(scene: Scene) -> Findings:
-    """Measure lengths that double, from 125 tokens to the longest that is asked for.
+    """Measure the longest length that is asked for, half of it, and so on, down to 16 tokens.
 
     Landmarks stay in memory behind the first question, as in an engine that is kept. Constants of
     this machine are measured anew at the start, which is not timed.
     """
-    sizes = doubling(_SHORTEST, max(scene.sizes.tokens))
+    sizes = _halving(max(scene.sizes.tokens))
     with ExitStack() as stack:
         grid = Grid(engines={name: _engine(scene, name, stack) for name in _policies()})
         subjects = [Subject.made(grid.engines["auto"], size, f"made-{size}") for size in sizes]
@@ -55,6 +54,14 @@ def policy(scene: Scene) -> Findings:
     worst = max(1 / one.ratio.median for one in together.comparisons)
     facts = {"auto's time over the best plan's, worst": round(worst, 3), **together.facts}
     return replace(together, facts=facts)
+
+
+def _halving(longest: int) -> list[int]:
+    """List lengths from the shortest to the longest."""
+    sizes = [longest]
+    while sizes[0] // 2 >= _SHORTEST:
+        sizes.insert(0, sizes[0] // 2)
+    return sizes
 
 
 def _policies() -> Iterator[Policy]:

@@ -87,7 +87,7 @@ def test_decoding_stands_beside_a_stock_cache_of_the_same_length(scene: Scene) -
 def test_auto_stands_beside_the_best_plan_of_each_length(scene: Scene) -> None:
     found = policy(replace(scene, sizes=replace(scene.sizes, tokens=(1000,))))
 
-    assert [one.tokens for one in found.comparisons] == [125, 250, 500, 1000]
+    assert [one.tokens for one in found.comparisons] == [31, 62, 125, 250, 500, 1000]
     assert all(one.against.startswith("the best plan here, ") for one in found.comparisons)
     assert {one.goal for one in found.comparisons} == {0.91}
     best = found.comparisons[0].against.removeprefix("the best plan here, ")
