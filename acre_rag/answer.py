@@ -89,7 +89,7 @@ class Retrieval:
     def _repr_html_(self) -> str:
         """Show in a notebook where the question would look."""
         notes = (
-            f"{self.usage.document_tokens:,} tokens behind {self.usage.landmarks:,} landmarks",
+            _kept(self.usage),
             f"{self.usage.refilled_tokens:,} would be refilled",
             f"found in {self.seconds.total:.2f} s",
         )
@@ -123,7 +123,7 @@ class Answer:
     def _repr_html_(self) -> str:
         """Show in a notebook what the model looked at."""
         seen: tuple[str, ...] = (
-            f"{self.usage.document_tokens:,} tokens behind {self.usage.landmarks:,} landmarks",
+            _kept(self.usage),
             f"{self.usage.refilled_tokens:,} refilled",
         )
         if self.plan == "prefill":
@@ -194,3 +194,7 @@ class Ingested:
     tokens: int
     encoded_tokens: int
     seconds: float
+
+
+def _kept(usage: Usage) -> str:
+    return f"{usage.document_tokens:,} tokens, {usage.landmarks:,} of their landmarks kept"

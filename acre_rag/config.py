@@ -88,9 +88,10 @@ class ACREConfig:
         for name in ("interval_tokens", "window_tokens", "segment_tokens", "context_tokens"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more: raise it")
-        if self.most_landmarks < 0:
+        if not isinstance(self.most_landmarks, int) or self.most_landmarks < 0:
             raise ConfigError(
-                f"most_landmarks is {self.most_landmarks}; expected 0 or more: raise it"
+                f"most_landmarks is {self.most_landmarks!r}; expected 0 or more: give a number, as "
+                "large as you like"
             )
         for small, large in (
             ("interval_tokens", "window_tokens"),

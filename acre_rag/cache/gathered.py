@@ -106,3 +106,12 @@ def _cut(block: KVBlock, count: int, form: str, *, finite: bool) -> list[StoredB
     columns = [on_host(part).unflatten(0, (count, layers)) for part in parts_of(small)]
     shape = layers, kv_heads, tokens // count, head_dim
     return [joined_parts(form, shape, parts) for parts in zip(*columns, strict=True)]
+
+
+def pageable(block: StoredBlock) -> StoredBlock:
+    """Move a block that came from a GPU out of pinned memory, of which there is never much."""
+    parts = parts_of(block)
+    if not any(part.is_pinned() for part in parts):
+        return block
+    form = form_of(block)
+    return joined_parts(form, block.shape, [part.clone() for part in parts])

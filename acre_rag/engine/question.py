@@ -218,7 +218,6 @@ class Questioner:
         firsts = asked.first_tokens()
         splicing = Splicing(self._reader.prefix, kept, owners, room)
         first = 0
-        # A GPU takes the landmarks while the host reads from the store.
         for segment in asked.segments:
             landmarks = segment.kept(kept)
             if landmarks.tokens:
@@ -238,8 +237,8 @@ class Questioner:
         if len(rows.ids) > most:
             raise BudgetError(
                 f"the question and its instructions take {len(rows.ids)} tokens; expected at most "
-                f"{most}, what a context of {context} has beside prefix, landmarks and answer: "
-                f"shorten the question by {len(rows.ids) - most} tokens or more",
+                f"{most}, what a context of {context} has beside the prefix, a landmark and an "
+                f"answer: shorten the question by {len(rows.ids) - most} tokens or more",
                 needed=len(rows.ids),
                 available=max(most, 0),
             )
@@ -255,14 +254,15 @@ class Questioner:
 
     def _check_seen(self, asked: Asked) -> None:
         """Refuse a budget below one interval where no landmarks speak for what is left out."""
-        if self._reader.has_landmarks or len(asked.selection.intervals):
+        if len(asked.selection.intervals) or len(asked.selection.landmarks):
             return
         tokens = [document.layout.tokens for document in asked.recalled.documents]
         needed = min(self._reader.config.interval_tokens, *tokens)
         raise BudgetError(
-            "nothing would be refilled, and the training-free mode keeps no landmarks: the model "
-            f"would see nothing of the documents; expected refill_tokens of {needed} or more and "
-            "room for them: raise it, or leave it out and shorten the question",
+            "nothing would be refilled, and no landmark kept (the training-free mode and "
+            "most_landmarks=0 keep none): the model would see nothing of the documents; expected "
+            f"refill_tokens of {needed} or more and room for them: raise it, or leave it out and "
+            "shorten the question",
             needed=needed,
             available=0,
         )

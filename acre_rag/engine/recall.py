@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import TypeVar
 
 from acre_rag.cache import KVBlock, StoredBlock
+from acre_rag.cache.gathered import pageable
 from acre_rag.engine.arrivals import reader_arrivals
 from acre_rag.engine.blocks import BlockPlan
 from acre_rag.engine.ingest import Ingestion
@@ -167,7 +168,8 @@ class Recall:
         layout = self._reader.layout(manifest.tokens)
         blocks: dict[str, StoredBlock] = {}
         for window, read in self._ingestion.mend(manifest, range(layout.windows), none_known):
-            blocks |= self._ingestion.blocks(manifest, window, read)
+            pieces = self._ingestion.blocks(manifest, window, read)
+            blocks |= {name: pageable(piece) for name, piece in pieces.items()}
         landmarks = self._room(layout)
         for window in range(layout.windows):
             put_window(landmarks, layout, window, blocks[f"l1:{window}"])

@@ -53,7 +53,7 @@ def workload_of(found: Found, request: Request, reader: DocumentReader, recall: 
     )
     kept = 0
     if most is not None:
-        kept = min(refill // interval + most, landmarks, found.free_tokens - refill)
+        kept = min(-(-refill // interval) + most, landmarks, found.free_tokens - refill)
     away = [one for one in documents if not recall.remembers(one)]
     share = refill / tokens
     l2 = [_expected_reads(m, layout, share) for m, layout in zip(documents, layouts, strict=True)]

@@ -24,7 +24,7 @@ class Refilling:
         name: Name of the method.
         rule: Gives the scores to choose by.
         trained: Read with landmarks, or in the training-free mode.
-        budgeted: Refill, or leave the landmarks alone.
+        budgeted: Refill, or keep the best landmarks alone.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Refilling:
         """Make a prompt for each question.
 
         Raises:
-            BudgetError: Landmarks, refill, question and answer do not fit the context.
+            BudgetError: The refill that was asked for does not fit the context.
             ValueError: The method needs an adapter, and there is none.
         """
         read = opened.trained if self.trained else opened.free

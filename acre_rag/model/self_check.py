@@ -11,7 +11,7 @@ _FIRST_WINDOW = 11
 
 # Relative to the largest hidden state. A misread family is off by 1 and more; two kernels of one
 # attention were 4.4e-2 apart behind 36 layers in bfloat16.
-TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 1e-1, torch.float16: 1e-1}
+TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 1e-1, torch.float16: 4e-2}
 
 
 def self_check(model: PreTrainedModel, twin: ReadingTwin) -> None:

@@ -42,5 +42,7 @@ def leave_unrotated(attention: nn.Module) -> bool:
     return True
 
 
-def _as_they_are(query: Tensor, key: Tensor, *_angles: object) -> tuple[Tensor, Tensor]:
+def _as_they_are(
+    query: Tensor, key: Tensor, *_angles: object, **_named: object
+) -> tuple[Tensor, Tensor]:
     return query, key

@@ -17,6 +17,9 @@ def plan_refill(
 ) -> int:
     """Fit a refill into the context, each interval beside its landmark.
 
+    Intervals count as full ones; all of the documents counts as what it is. Where a choice has many
+    shorter ones, whose landmarks take as much room, fewer tokens are chosen.
+
     Args:
         free_tokens: Context left beside prefix, question and answer.
         document_tokens: Raw tokens of all documents.
@@ -39,22 +42,26 @@ def plan_refill(
         raise ValueError(f"refill_tokens is {refill_tokens}; expected 0 or more: raise it")
     free = max(free_tokens, 0)
     interval = 0 if most_landmarks is None else interval_tokens
-    most = _most_tokens(free, interval)
+    whole = document_tokens + (intervals if interval else 0)
+    most = min(_most_tokens(free, interval), document_tokens - int(whole > free))
     if refill_tokens is None:
         beside = most
         if most_landmarks is not None:
             # Beside all landmarks, or those of the refill and as many others as are wanted.
             wanted = max(free - intervals, _most_tokens(free - most_landmarks, interval))
             beside = max(wanted, _most_tokens(free // 2, interval))
-        refill_tokens = min(max(document_tokens // 4, LEAST_REFILL), MOST_REFILL, beside)
+        refill_tokens = min(max(document_tokens // 4, LEAST_REFILL), MOST_REFILL, beside, most)
     refill_tokens = min(refill_tokens, document_tokens)
     if refill_tokens > most:
         landmarks = -(-refill_tokens // interval) if interval else 0
+        if interval and refill_tokens == document_tokens:
+            landmarks = intervals
+        beside = f" with {landmarks} landmarks" if interval else ""
         raise BudgetError(
-            f"a refill of {refill_tokens} tokens needs {landmarks + refill_tokens} with its "
-            f"landmarks, but {free_tokens} are free beside prefix, question and answer; expected "
-            f"refill_tokens from 0 to {most}: lower it, ask for a shorter answer, or use a model "
-            "with a longer context",
+            f"a refill of {refill_tokens} tokens needs {landmarks + refill_tokens}{beside}, but "
+            f"{free_tokens} are free beside prefix, question and answer; expected refill_tokens "
+            f"from 0 to {most}: lower it, ask for a shorter answer, or use a model with a longer "
+            "context",
             needed=landmarks + refill_tokens,
             available=free_tokens,
         )

@@ -166,7 +166,7 @@ def test_the_cache_and_the_answer_fit_the_context_to_the_token(
     [
         ("where? " * CONTEXT, None, NEW, "shorten the question by"),
         (QUESTION, None, CONTEXT, r"expected at most \d+, landmarks left out"),
-        (QUESTION, 39, CONTEXT - 60, "a refill of 39 tokens needs 49 with its landmarks"),
+        (QUESTION, 39, CONTEXT - 60, "a refill of 39 tokens needs 49 with 10 landmarks"),
     ],
     ids=["question", "answer", "landmarks"],
 )
@@ -175,6 +175,21 @@ def test_what_does_not_fit_the_context_is_refused_before_the_model_runs(
 ) -> None:
     with pytest.raises(BudgetError, match=message):
         engine.ask(question, ["cat"], refill, new)
+
+
+def test_nothing_refilled_and_no_landmark_kept_is_refused(make_engine: MakeEngine) -> None:
+    engine = make_engine(config=tiny_settings(most_landmarks=0))
+    engine.ingest([CAT])
+
+    with pytest.raises(BudgetError, match=r"no landmark kept .* expected refill_tokens of 4"):
+        engine.ask(QUESTION, ["cat"], 0, NEW)
+    assert engine.ask(QUESTION, ["cat"], 8, NEW).usage.landmarks == 2
+
+
+@pytest.mark.parametrize("most", [-1, None])
+def test_a_number_of_landmarks_that_makes_no_sense_is_refused(most: int | None) -> None:
+    with pytest.raises(ConfigError, match=r"most_landmarks is .*; expected 0 or more"):
+        tiny_settings(most_landmarks=most)
 
 
 def test_the_longest_answer_that_a_message_names_is_accepted(make_engine: MakeEngine) -> None:

@@ -1,5 +1,6 @@
 """The engine's refilled cache against one masked forward over all documents that were asked."""
 
+import pytest
 import torch
 
 from acre_rag.model.decode import rotate_into_cache
@@ -8,12 +9,14 @@ from tests.conftest import MakeEngine
 from tests.engine.texts import ALL, QUESTION
 from tests.reference import forward
 from tests.reference.rows import Rows
+from tests.tiny import tiny_settings
 
 
+@pytest.mark.parametrize("most", [256, 3])
 def test_several_documents_are_spliced_as_the_masked_forward_sees_them(
-    make_engine: MakeEngine,
+    make_engine: MakeEngine, most: int
 ) -> None:
-    engine = make_engine()
+    engine = make_engine(config=tiny_settings(most_landmarks=most))
     engine.ingest(ALL)
     reader, config = engine.reader, engine.config
     names = [document.id for document in reversed(ALL)]
@@ -39,7 +42,20 @@ def test_several_documents_are_spliced_as_the_masked_forward_sees_them(
     ]
     chosen = [set(asked.chosen(number)) for number in range(len(ALL))]
     assert sum(bool(intervals) for intervals in chosen) > 1
-    answering = rows.follow(rows.spliced(read, chosen), asked.rows.ids)
+    kept = _apart(asked.selection.landmarks.tolist(), [len(one.intervals) for one in read])
+    assert sum(map(len, kept)) == refilled.landmarks
+    left_out = sum(len(one.intervals) for one in read) - refilled.landmarks
+    assert (left_out > 0) == (most == 3)
+    answering = rows.follow(rows.spliced(read, chosen, kept=kept), asked.rows.ids)
     theirs = forward.run(reader.local.model, rows.rows, reader.twin.adapter)
     expected = theirs.logits[[numbers[0] for numbers, _ in answering]]
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def _apart(intervals: list[int], counts: list[int]) -> list[set[int]]:
+    """Count intervals of all documents within each."""
+    firsts = [sum(counts[:number]) for number in range(len(counts))]
+    return [
+        {interval - first for interval in intervals if first <= interval < first + count}
+        for first, count in zip(firsts, counts, strict=True)
+    ]

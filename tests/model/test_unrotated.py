@@ -4,8 +4,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import AttentionInterface
 
 from acre_rag.model.reading import ReadingTwin
+from acre_rag.model.self_check import self_check
 from acre_rag.model.support import attention_modules
 from acre_rag.model.unrotated import leave_unrotated
 from tests.tiny import FAMILIES, tiny_model
@@ -18,8 +20,6 @@ def _seen(attention: nn.Module, states: torch.Tensor, angles: Any) -> list[torch
     def keep(_module: nn.Module, query: torch.Tensor, key: torch.Tensor, *_: Any, **__: Any) -> Any:  # noqa: ANN401
         seen.extend([query, key])
         return torch.zeros(1, states.shape[1], query.shape[1], query.shape[3]), None
-
-    from transformers import AttentionInterface
 
     AttentionInterface.register("kept", keep)
     attention.config._attn_implementation = "kept"
@@ -51,9 +51,32 @@ def test_other_modules_of_the_family_rotate_on() -> None:
     assert torch.equal(model(ids).logits, before)
 
 
+def _wrap(attention: nn.Module) -> None:
+    """Replace a forward pass, as what moves layers between devices does."""
+    own = type(attention).forward
+
+    def forward(*args: Any, **named: Any) -> Any:  # noqa: ANN401
+        return own(attention, *args, **named)
+
+    attention.forward = forward
+
+
 def test_a_forward_pass_that_is_not_the_familys_own_is_left_as_it_is() -> None:
-    model = tiny_model("llama", torch.float32)
-    attention = attention_modules(model)[0]
-    attention.forward = attention.forward  # as what moves layers between devices does
+    attention = attention_modules(tiny_model("llama", torch.float32))[0]
+    _wrap(attention)
 
     assert not leave_unrotated(attention)
+
+
+def test_where_a_layer_cannot_be_left_unrotated_all_are_rotated_by_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny_model("llama", torch.float32)
+    left = iter([True, False])
+
+    def sometimes(attention: nn.Module) -> bool:
+        return next(left, True) and leave_unrotated(attention)
+
+    monkeypatch.setattr("acre_rag.model.reading.leave_unrotated", sometimes)
+
+    self_check(model, ReadingTwin(model, None))

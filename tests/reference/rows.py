@@ -80,16 +80,24 @@ class Rows:
         return read
 
     def spliced(
-        self, documents: list[ReadDocument], chosen: list[set[int]], *, landmarks: bool = True
+        self,
+        documents: list[ReadDocument],
+        chosen: list[set[int]],
+        *,
+        landmarks: bool = True,
+        kept: list[set[int]] | None = None,
     ) -> list[Seen]:
-        """Prefix, then each interval: its tokens where it was chosen, then its landmark."""
+        """Prefix, then each interval: its tokens where it was chosen, then its landmark.
+
+        Landmarks of intervals that are not `kept` are left out, where that is given.
+        """
         seen = list(self.prefix)
-        for read, wanted in zip(documents, chosen, strict=True):
+        for number, (read, wanted) in enumerate(zip(documents, chosen, strict=True)):
             for interval, rows in enumerate(read.intervals):
                 if interval in wanted:
                     for row in rows:
                         seen.append(((row,), len(seen)))
-                if landmarks:
+                if landmarks and (kept is None or interval in kept[number]):
                     seen.append(((read.landmarks[interval],), len(seen)))
         return seen
 

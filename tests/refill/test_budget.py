@@ -66,8 +66,32 @@ def test_the_largest_refill_that_fits_is_accepted_and_one_more_is_not() -> None:
 def test_a_budget_beyond_the_documents_is_all_of_them() -> None:
     assert _plan(90, 10**9, tokens=70) == 70
 
-    with pytest.raises(BudgetError, match=r"a refill of 70 tokens needs 88 .* from 0 to 69"):
+    with pytest.raises(
+        BudgetError, match=r"a refill of 70 tokens needs 88 with 18 landmarks, .* from 0 to 69"
+    ):
         _plan(87, 10**9, tokens=70)
+
+
+def test_all_of_many_short_documents_needs_a_landmark_for_each_of_their_intervals() -> None:
+    # Two passages of five tokens: intervals of four and one, twice.
+    def plan(free: int) -> int:
+        return plan_refill(
+            free_tokens=free,
+            document_tokens=10,
+            intervals=4,
+            interval_tokens=4,
+            most_landmarks=0,
+            refill_tokens=10,
+        )
+
+    assert plan(14) == 10
+    with pytest.raises(BudgetError, match=r"10 tokens needs 14 with 4 landmarks.* from 0 to 9"):
+        plan(13)
+
+
+def test_without_landmarks_the_message_speaks_of_none() -> None:
+    with pytest.raises(BudgetError, match="a refill of 50 tokens needs 50, but 49 are free"):
+        _plan(49, 50, most=None)
 
 
 def test_a_budget_below_nothing_is_refused() -> None:

@@ -95,6 +95,17 @@ def test_all_windows_in_one_pass_give_what_they_give_one_after_the_other(scene: 
 
 
 @torch.no_grad()
+def test_plain_rows_are_read_as_the_model_reads_them(family: str, rng: torch.Generator) -> None:
+    local = tiny_local(family)
+    ids = torch.randint(VOCABULARY, (CONTEXTS, PREFIX + TOKENS), generator=rng)
+
+    ours = TrainingTwin(local.model, None, ids[0, :PREFIX]).read_plain(ids)
+
+    theirs = local.model.model(ids, use_cache=False).last_hidden_state
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+@torch.no_grad()
 def test_batched_scores_are_the_scores_of_each_question(scene: Scene, rng: torch.Generator) -> None:
     weights = torch.rand(LAYERS, Q_HEADS, 3, generator=rng)
     weights /= weights.sum()
