@@ -88,9 +88,10 @@ class ACREConfig:
         for name in ("interval_tokens", "window_tokens", "segment_tokens", "context_tokens"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more: raise it")
-        if not isinstance(self.most_landmarks, int) or self.most_landmarks < 0:
+        most: object = self.most_landmarks
+        if not isinstance(most, int) or most < 0:
             raise ConfigError(
-                f"most_landmarks is {self.most_landmarks!r}; expected 0 or more: give a number, as "
+                f"most_landmarks is {most!r}; expected 0 or more: give a number, as "
                 "large as you like"
             )
         for small, large in (

@@ -45,12 +45,12 @@ def plan_refill(
     whole = document_tokens + (intervals if interval else 0)
     most = min(_most_tokens(free, interval), document_tokens - int(whole > free))
     if refill_tokens is None:
-        beside = most
+        fitting = most
         if most_landmarks is not None:
             # Beside all landmarks, or those of the refill and as many others as are wanted.
             wanted = max(free - intervals, _most_tokens(free - most_landmarks, interval))
-            beside = max(wanted, _most_tokens(free // 2, interval))
-        refill_tokens = min(max(document_tokens // 4, LEAST_REFILL), MOST_REFILL, beside, most)
+            fitting = max(wanted, _most_tokens(free // 2, interval))
+        refill_tokens = min(max(document_tokens // 4, LEAST_REFILL), MOST_REFILL, fitting, most)
     refill_tokens = min(refill_tokens, document_tokens)
     if refill_tokens > most:
         landmarks = -(-refill_tokens // interval) if interval else 0
