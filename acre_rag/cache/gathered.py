@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from acre_rag.cache.block import KVBlock
-from acre_rag.cache.quantized import quantize
 from acre_rag.cache.stored import (
-    PLAIN,
     StoredBlock,
     form_of,
+    in_form,
     joined_parts,
     parts_of,
 )
@@ -84,14 +83,8 @@ def stored_pieces(
 
 def _stored(block: KVBlock, form: str, *, finite: bool) -> StoredBlock:
     """Store one piece in the form it has in a store."""
-    small = _small(block, form, finite=finite)
+    small = in_form(block, form, finite=finite)
     return joined_parts(form, small.shape, [on_host(part) for part in parts_of(small)])
-
-
-def _small(block: KVBlock, form: str, *, finite: bool) -> StoredBlock:
-    if form in PLAIN:
-        return block.to(dtype=PLAIN[form], device=block.keys.device)
-    return quantize(block, form, finite=finite)
 
 
 def _cut(block: KVBlock, count: int, form: str, *, finite: bool) -> list[StoredBlock]:
@@ -102,7 +95,7 @@ def _cut(block: KVBlock, count: int, form: str, *, finite: bool) -> list[StoredB
         pieces: Tensor = tensor.unflatten(2, (count, tokens // count))
         return pieces.movedim(2, 0).flatten(0, 1)
 
-    small = _small(KVBlock(apart(block.keys), apart(block.values)), form, finite=finite)
+    small = in_form(KVBlock(apart(block.keys), apart(block.values)), form, finite=finite)
     columns = [on_host(part).unflatten(0, (count, layers)) for part in parts_of(small)]
     shape = layers, kv_heads, tokens // count, head_dim
     return [joined_parts(form, shape, parts) for parts in zip(*columns, strict=True)]

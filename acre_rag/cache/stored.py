@@ -32,10 +32,15 @@ def plain_form(form: str) -> str:
 
 def stored_form(block: KVBlock, form: str) -> StoredBlock:
     """Bring a block to the form it is stored in, and to the CPU; the device does the work."""
-    if form in PLAIN:
-        return block.to(dtype=PLAIN[form], device="cpu")
-    small = quantize(block, form)
+    small = in_form(block, form)
     return joined_parts(form, small.shape, [part.cpu() for part in parts_of(small)])
+
+
+def in_form(block: KVBlock, form: str, *, finite: bool = False) -> StoredBlock:
+    """Bring a block to the form it is stored in, where it is; `finite` as `quantize` takes it."""
+    if form in PLAIN:
+        return block.to(dtype=PLAIN[form], device=block.keys.device)
+    return quantize(block, form, finite=finite)
 
 
 def form_of(block: StoredBlock) -> str:

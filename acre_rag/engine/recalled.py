@@ -29,11 +29,6 @@ class RecalledDocument:
     landmarks: tuple[KVBlock, ...]
     encoded: Mapping[str, StoredBlock] = field(default_factory=dict)
 
-    @property
-    def l1(self) -> KVBlock:
-        """Landmarks of all segments, not rotated, on the host."""
-        return KVBlock.concatenate(self.landmarks)
-
 
 @dataclass(frozen=True, slots=True)
 class Recalled:

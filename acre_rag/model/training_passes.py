@@ -92,20 +92,29 @@ class RecordedPass:
 
 
 @dataclass(slots=True, kw_only=True)
-class WindowsPass(RecordedPass):
+class PrefixedPass(RecordedPass):
+    """Windows of documents, document by document, behind one prefix.
+
+    Attributes:
+        prefix_keys: Not rotated, (1, kv_heads, prefix, head_dim) in each layer.
+        prefix_values: Same shape.
+    """
+
+    prefix_keys: Layers
+    prefix_values: Layers
+
+
+@dataclass(slots=True, kw_only=True)
+class WindowsPass(PrefixedPass):
     """Batch rows are the windows of documents, document by document, one window at a time.
 
     Attributes:
         windows: Windows of a document.
         landmark_rows: Which rows of each window are landmarks, (landmarks,).
-        prefix_keys: Not rotated, (1, kv_heads, prefix, head_dim) in each layer.
-        prefix_values: Same shape.
     """
 
     windows: int
     landmark_rows: Tensor
-    prefix_keys: Layers
-    prefix_values: Layers
 
     def attend(
         self, turn: Rotate | None, query: Tensor, key: Tensor, value: Tensor, scaling: float
@@ -133,18 +142,14 @@ class WindowsPass(RecordedPass):
 
 
 @dataclass(slots=True, kw_only=True)
-class PackedPass(RecordedPass):
+class PackedPass(PrefixedPass):
     """The same as `WindowsPass`, all windows in one call; memory positions are the packed keys'.
 
     Attributes:
         packing: Where everything lies.
-        prefix_keys: Not rotated, (1, kv_heads, prefix, head_dim) in each layer.
-        prefix_values: Same shape.
     """
 
     packing: WindowPacking
-    prefix_keys: Layers
-    prefix_values: Layers
 
     def attend(
         self, turn: Rotate | None, query: Tensor, key: Tensor, value: Tensor, scaling: float
