@@ -39,7 +39,7 @@ class TrainableAdapter(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.interval_tokens = interval_tokens
-        self.embedding = nn.Parameter(embedding.detach().float().clone())
+        self.embedding = nn.Parameter(embedding.detach().float().cpu().clone())
         heads = (shape.layers, shape.q_heads, question_groups(question_landmarks))
         self.selection_logits = nn.Parameter(torch.zeros(heads))
         self.question_embeddings: nn.Parameter | None = None
@@ -142,7 +142,8 @@ class TrainableAdapter(nn.Module):
                 f"{adapter.question_landmarks}"
             )
         # Where it has none, new ones stand around the landmark that it has.
-        own.copy_(own - own.mean(dim=0) + adapter.embedding if theirs is None else theirs)
+        around = own - own.mean(dim=0) + adapter.embedding.to(own)
+        own.copy_(around if theirs is None else theirs)
 
     def _take_selection(self, theirs: Tensor) -> None:
         groups, missing = theirs.shape[2], self.selection_logits.shape[2] - theirs.shape[2]
