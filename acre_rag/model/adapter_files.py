@@ -22,6 +22,7 @@ from acre_rag.model.landmarks import (
     LowRankProjection,
     Projection,
 )
+from acre_rag.model.question_landmarks import QuestionLandmarks
 
 ADAPTER_FORMAT = 1
 _PEFT_KEY = "base_model.model.model.layers.{layer}.self_attn.{name}_proj.lora_{part}.weight"
@@ -50,8 +51,8 @@ def save_adapter(adapter: LandmarkAdapter, directory: Path, card: AdapterCard) -
     own: dict[str, Tensor] = {"embedding": adapter.embedding}
     if adapter.selection is not None:
         own["selection"] = adapter.selection
-    if adapter.question_embeddings is not None:
-        own["question_embeddings"] = adapter.question_embeddings
+    if adapter.question is not None:
+        own.update(adapter.question.tensors())
     peft: dict[str, Tensor] = {}
     for layer, projections in enumerate(adapter.projections):
         for name, projection in projections.items():
@@ -107,7 +108,7 @@ def load_adapter(directory: Path) -> LandmarkAdapter:
             selection=own.get("selection"),
             interval_tokens=int(config["interval_tokens"]),
             refill_score=_score(config.get("refill_score")),
-            question_embeddings=own.get("question_embeddings"),
+            question=QuestionLandmarks.of(own),
         )
     except FileNotFoundError as error:
         raise AdapterError(
@@ -193,8 +194,8 @@ def adapter_tensors(adapter: LandmarkAdapter) -> dict[str, Tensor]:
     tensors = {"embedding": adapter.embedding}
     if adapter.selection is not None:
         tensors["selection"] = adapter.selection
-    if adapter.question_embeddings is not None:
-        tensors["question_embeddings"] = adapter.question_embeddings
+    if adapter.question is not None:
+        tensors.update(adapter.question.tensors())
     for layer, projections in enumerate(adapter.projections):
         for name, projection in projections.items():
             tensors.update(_tensors_of(layer, name, projection))
