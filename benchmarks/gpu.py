@@ -40,6 +40,7 @@ These are estimates: end a part that takes longer with `timeout`.
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
@@ -196,4 +197,6 @@ def _room(folder: Path | None) -> Path | None:
 
 
 if __name__ == "__main__":
+    # Whoever ends it, as `timeout` does, leaves no stores and no server behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     main()

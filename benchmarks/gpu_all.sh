@@ -44,7 +44,7 @@ measure() {
             return
         fi
     fi
-    timeout --kill-after=5 "$limit" "$python" -m benchmarks.gpu --json "$results" \
+    timeout --kill-after=20 "$limit" "$python" -m benchmarks.gpu --json "$results" \
         ${FOLDER:+--folder "$FOLDER"} --rounds "$rounds" --new-tokens "$new" "$@" \
         >"$results/logs/$name.md" 2>"$results/logs/$name.log" || code=$?
     echo "== $name: $((SECONDS - started)) s, exit $code"
@@ -52,7 +52,6 @@ measure() {
         failed=1
         tail -n 4 "$results/logs/$name.log"
     fi
-    # A run that is ended leaves its stores behind; this much of one is never all of the memory.
     tar -czf "$OUT/performance-gpu.tar.gz.new" -C "$made" performance-gpu
     mv "$OUT/performance-gpu.tar.gz.new" "$OUT/performance-gpu.tar.gz"
 }
