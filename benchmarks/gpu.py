@@ -158,7 +158,7 @@ def _folder(tokens: int, options: argparse.Namespace) -> str:
     return f"{options.shape}-{tokens}{window}" + ("-replays" if options.replays else "")
 
 
-def make_scene(  # noqa: PLR0913  # what a scene is made of
+def make_scene(
     shape: str,
     config: ACREConfig,
     sizes: Sizes,

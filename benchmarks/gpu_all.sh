@@ -62,7 +62,7 @@ for part in ${*:-check replayed plain profile encode at-once million growth llam
         measure replays 90 --shape "$checked" --part replays --tokens 6000 --dtype float32
         PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True measure replays-expandable 90 \
             --shape "$checked" --part replays --tokens 2000 --dtype float32
-        measure check 60 --shape "$checked" --part check --tokens 6000
+        measure check 60 --shape "$checked" --part check --tokens 6000 --dtype float32
         ;;
     replayed) # with captured passes (decision 9)
         measure replayed 240 --shape "$large" --window "$window" --replays \

@@ -1,4 +1,4 @@
-"""Parts of `benchmarks/gpu.py` beside those of `acre bench`: peak memory, a million tokens, shares."""
+"""Parts of `benchmarks/gpu.py` beside those of `acre bench`, and the share of a card's peak."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

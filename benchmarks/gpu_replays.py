@@ -239,10 +239,16 @@ _CHECKS: dict[str, Callable[[_Pair], None]] = {
 def _speeds(pair: _Pair) -> None:
     """Time an answer's first token, and a token after it, with and without."""
     for name, engine in (("replayed", pair.ours), ("not replayed", pair.theirs)):
-        times = {}
-        for new in (1, _NEW):
-            ask = lambda: engine.ask(_QUESTIONS[1], pair.documents[:1], None, new)  # noqa: B023, E731
-            ask()
-            times[new] = min(timed(ask)[0] for _ in range(3))
-        pair.facts[f"{name}: first token, ms"] = round(1e3 * times[1], 2)
-        pair.facts[f"{name}: a token, ms"] = round(1e3 * (times[_NEW] - times[1]) / (_NEW - 1), 2)
+        one, many = (_seconds(engine, pair.documents[:1], new) for new in (1, _NEW))
+        pair.facts[f"{name}: first token, ms"] = round(1e3 * one, 2)
+        pair.facts[f"{name}: a token, ms"] = round(1e3 * (many - one) / (_NEW - 1), 2)
+
+
+def _seconds(engine: ACREEngine, ids: Sequence[str], new_tokens: int) -> float:
+    """Time the quickest of some answers; one before them warms up."""
+
+    def ask() -> None:
+        engine.ask(_QUESTIONS[1], ids, None, new_tokens)
+
+    ask()
+    return min(timed(ask)[0] for _ in range(3))

@@ -59,7 +59,7 @@ class Captures:
 
     @contextmanager
     def _beside(self) -> Iterator[None]:
-        """Work on a stream of its own, as captures must, behind what was begun and before the rest."""
+        """Work on a stream of its own, as captures must, in turn with what stands around it."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         try:
@@ -71,7 +71,7 @@ class Captures:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Collect no garbage meanwhile: graphs among it would be destroyed in the midst of a capture."""
+    """Collect no garbage meanwhile: graphs in it would be destroyed amid a capture."""
     enabled = gc.isenabled()
     gc.disable()
     try:

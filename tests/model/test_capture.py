@@ -71,7 +71,9 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> _Cuda:
         return fake.handles
 
     zeros = torch.zeros
-    monkeypatch.setattr(torch, "zeros", lambda *shape, device: zeros(*shape))  # noqa: ARG005
+    monkeypatch.setattr(
+        torch, "zeros", lambda *shape, device: zeros(*shape, device="cpu" if device else None)
+    )
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "Stream", lambda _: _Stream(fake, "side"))
     monkeypatch.setattr(torch.cuda, "stream", stream)
