@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from acre_rag import LocalModel
-from acre_rag.model.landmarks import QUESTION_GROUPS, LandmarkAdapter
+from acre_rag.model.landmarks import LandmarkAdapter, question_groups
 from acre_rag.model.support import check_supported
 from benchmarks.prefill import random_adapter
 
@@ -147,7 +147,7 @@ def landmark_adapter(local: LocalModel, interval_tokens: int) -> LandmarkAdapter
     A trained adapter looks at fewer: the question's pass may then end sooner.
     """
     shape = check_supported(local.model)
-    selection = torch.ones(shape.layers, shape.q_heads, QUESTION_GROUPS)
+    selection = torch.ones(shape.layers, shape.q_heads, question_groups(0))
     return replace(
         random_adapter(shape, RANK),
         selection=selection / selection.sum(),

@@ -30,6 +30,7 @@ from acre_rag.model.landmarks import (
     LandmarkAdapter,
     LowRankProjection,
     Projection,
+    question_groups,
 )
 from acre_rag.model.local import LocalModel
 
@@ -185,6 +186,7 @@ def tiny_adapter(
     kind: str = "low-rank",
     *,
     interval_tokens: int = INTERVAL,
+    question_landmarks: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> LandmarkAdapter:
     """Make random landmark projections, `low-rank` or `full`, as large as the model's own."""
@@ -200,7 +202,8 @@ def tiny_adapter(
 
     head_dim = getattr(config, "head_dim", HEAD_DIM)
     widths = {"q": Q_HEADS * head_dim, "k": KV_HEADS * head_dim, "v": KV_HEADS * head_dim}
-    selection = torch.rand(LAYERS, Q_HEADS, 3, generator=generator)
+    groups = question_groups(question_landmarks)
+    selection = torch.rand(LAYERS, Q_HEADS, groups, generator=generator)
     return LandmarkAdapter(
         embedding=random(HIDDEN),
         projections=[
@@ -208,6 +211,7 @@ def tiny_adapter(
         ],
         selection=selection / selection.sum(),
         interval_tokens=interval_tokens,
+        question_embeddings=random(question_landmarks, HIDDEN) if question_landmarks else None,
     )
 
 

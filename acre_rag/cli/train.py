@@ -93,6 +93,7 @@ def stage2(
     selection_rate: given.SelectionRate = 3e-2,
     selection_weight: given.SelectionWeight = 0.7,
     rank: given.Rank = 64,
+    question_landmarks: given.QuestionLandmarks = 16,
     window_tokens: given.WindowTokens = 1024,
     checking: given.CheckOptions,
     seed: given.Seed = 1,
@@ -124,7 +125,9 @@ def stage2(
     plan = QuestionPlan(
         selection_weight=selection_weight, text_every=text_every, text_weight=text_weight
     )
-    landmarks = LandmarkSettings(rank=rank, window_tokens=window_tokens)
+    landmarks = LandmarkSettings(
+        rank=rank, window_tokens=window_tokens, question_landmarks=question_landmarks
+    )
     record_run(out, "stage2", [*questions, texts, checking.check], settings, plan, landmarks)
     local = load_local(computing)
     setup = open_setup(local, landmarks, start=start, compiled=run.compiled)

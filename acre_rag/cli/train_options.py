@@ -75,6 +75,10 @@ Start = Annotated[
     typer.Option(metavar="DIR", help="Adapter to start from.", rich_help_panel=_LANDMARKS),
 ]
 Rank = Annotated[int, typer.Option(min=1, help="Rank of every change.", rich_help_panel=_LANDMARKS)]
+QuestionLandmarks = Annotated[
+    int,
+    typer.Option(min=0, help="Landmarks of a question.", rich_help_panel=_LANDMARKS),
+]
 WindowTokens = Annotated[
     int, typer.Option(min=1, help="Tokens read in one step.", rich_help_panel=_LANDMARKS)
 ]

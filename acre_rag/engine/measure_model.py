@@ -14,7 +14,7 @@ from acre_rag.cost import Curve, ModelSpeeds, Pass, fitted
 from acre_rag.engine.arrivals import reader_arrivals
 from acre_rag.engine.asked import Segment
 from acre_rag.engine.scored import landmark_scores
-from acre_rag.model.decode import decode, rotate_into_cache, rotated_cache
+from acre_rag.model.decode import asked_cache, decode, rotated_cache
 from acre_rag.model.prompt import QuestionRows
 from acre_rag.model.reader import DocumentReader, none_known
 from acre_rag.refill import splice
@@ -109,8 +109,8 @@ def _answer(reader: DocumentReader, sample: _Sample, rows: QuestionRows, size: i
     started = time.perf_counter()
     with reader.local.lock, torch.inference_mode():
         spliced = splice(reader.prefix, landmarks, kept, [refill], owners)
-        cache = rotate_into_cache(reader.local, reader.twin, spliced)
-    return _first_token(reader, cache, rows.ids) - started
+        cache, ids = asked_cache(reader.local, reader.twin, spliced, rows.ids)
+    return _first_token(reader, cache, ids) - started
 
 
 def _step(reader: DocumentReader, sample: _Sample, size: int) -> float:

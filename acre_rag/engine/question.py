@@ -232,7 +232,8 @@ class Questioner:
     def _free_tokens(self, rows: QuestionRows, max_new_tokens: int) -> int:
         """Count what prefix, question and answer leave of the context: one token or more."""
         context = self._reader.context_tokens
-        room = context - self._reader.prefix.tokens - len(rows.ids)
+        room = context - self._reader.prefix.tokens - self._reader.question_landmarks
+        room -= len(rows.ids)
         most = len(rows.ids) + room - (2 if max_new_tokens else 1)
         if len(rows.ids) > most:
             raise BudgetError(

@@ -42,7 +42,7 @@ def _scores(
         mixture_scores(
             queries,
             keys,
-            groups=rows.groups,
+            groups=rows.groups(reader.question_landmarks),
             weights=weights,
             scaling=shape.scaling,
             layers=layers,

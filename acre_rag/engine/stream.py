@@ -11,7 +11,7 @@ from acre_rag.cache import RoomyBlock
 from acre_rag.config import Plan
 from acre_rag.engine.asked import Asked, Refilled
 from acre_rag.engine.whole import WholeText
-from acre_rag.model.decode import decode, rotate_into_cache
+from acre_rag.model.decode import asked_cache, decode
 from acre_rag.model.reader import DocumentReader
 
 
@@ -138,7 +138,7 @@ def _generate(
     cache = None
     if block is not None:
         with reader.local.lock, torch.inference_mode():
-            cache = rotate_into_cache(reader.local, reader.twin, block)
+            cache, ids = asked_cache(reader.local, reader.twin, block, ids)
         del block
     pieces = decode(reader.local, cache, ids, limit, course.note_token)
     try:

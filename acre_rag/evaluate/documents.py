@@ -117,7 +117,11 @@ def _score(
         if reader.selection is None:
             return Scores(learned=published.cpu(), published=published.cpu())
         learned = mixture_scores(
-            queries, keys, groups=rows.groups, weights=reader.selection, scaling=scaling
+            queries,
+            keys,
+            groups=rows.groups(reader.question_landmarks),
+            weights=reader.selection,
+            scaling=scaling,
         )
     return Scores(learned=learned.cpu(), published=published.cpu())
 

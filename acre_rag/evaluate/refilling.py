@@ -82,7 +82,8 @@ def _choose(
     read: ReadDocument, opened: OpenDocument, index: int, scores: Tensor, budget: Budget
 ) -> Selection:
     layout, reader = read.layout, read.reader
-    used = reader.prefix.tokens + len(opened.rows[index].ids) + opened.max_new_tokens
+    asked = len(opened.rows[index].ids) + reader.question_landmarks
+    used = reader.prefix.tokens + asked + opened.max_new_tokens
     lengths = [len(layout.interval_tokens_of(interval)) for interval in range(layout.intervals)]
     return choose(
         scores,

@@ -13,6 +13,7 @@ from acre_rag.cache import KVBlock
 from acre_rag.model.decode import Watch, greedy_settings
 from acre_rag.model.growing_cache import growing_cache
 from acre_rag.model.local import LocalModel
+from acre_rag.model.question_rows import read_question
 from acre_rag.model.reading import ReadingTwin
 from acre_rag.model.support import layer_devices
 
@@ -39,10 +40,17 @@ class RememberedPrompt:
 
 
 def remembered(twin: ReadingTwin, block: KVBlock, ids: list[int]) -> RememberedPrompt:
-    """Rotate a block, not rotated, to positions 0 and up, and put ids behind it."""
+    """Rotate a block, not rotated, to positions 0 and up, and put ids behind it.
+
+    Where the question has landmarks, all ids but the last are read with them, into the memory.
+    """
     with torch.inference_mode():
         memory = twin.remember(block.keys[:, None], block.values[:, None])
-    return RememberedPrompt(keys=memory.keys[:, 0], values=memory.values[:, 0], ids=ids)
+        own, held = read_question(twin, memory, ids)
+        whole = KVBlock(memory.keys[:, 0], memory.values[:, 0])
+        if held:
+            whole = KVBlock.concatenate([whole, own])
+    return RememberedPrompt(keys=whole.keys, values=whole.values, ids=ids[held:])
 
 
 def answer_batch(

@@ -12,7 +12,8 @@ from transformers.generation.streamers import BaseStreamer, TextIteratorStreamer
 from acre_rag.cache import KVBlock, RoomyBlock
 from acre_rag.model.growing_cache import growing_cache
 from acre_rag.model.local import LocalModel
-from acre_rag.model.reading import ReadingTwin
+from acre_rag.model.question_rows import read_question
+from acre_rag.model.reading import Memory, ReadingTwin
 from acre_rag.model.support import layer_devices
 
 
@@ -35,6 +36,31 @@ def rotate_into_cache(local: LocalModel, twin: ReadingTwin, spliced: RoomyBlock)
         (own_keys.to(device), own_values.to(device)) for own_keys, own_values, device in placed
     ]
     return growing_cache(layers, spliced.tokens, spliced.lease)
+
+
+def asked_cache(
+    local: LocalModel, twin: ReadingTwin, spliced: RoomyBlock, ids: list[int]
+) -> tuple[DynamicCache, list[int]]:
+    """Rotate a spliced block into a stock cache, and read the question's landmarks into it.
+
+    Args:
+        local: Model and tokenizer.
+        twin: Reads with the adapter.
+        spliced: As for `rotate_into_cache`.
+        ids: Token ids of the question.
+
+    Returns:
+        The cache, and the ids that are to follow it: the last one, where landmarks stand before
+        it, else all.
+    """
+    cache = rotate_into_cache(local, twin, spliced)
+    taken = spliced.taken
+    own, held = read_question(twin, Memory(taken.keys[:, None], taken.values[:, None]), ids)
+    if held:
+        for layer, device in enumerate(layer_devices(local.model)):
+            keys, values = own.keys[layer, None], own.values[layer, None]
+            cache.update(keys.to(device), values.to(device), layer)
+    return cache, ids[held:]
 
 
 def decode(

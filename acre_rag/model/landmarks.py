@@ -1,7 +1,8 @@
 """Landmark projections: what a landmark's row goes through instead of the model's own.
 
 ACRE, section 3.1: a landmark has an embedding and q, k, v projections of its own; all else is the
-frozen model's.
+frozen model's. Besides the landmarks of documents an adapter may have some of the question, which
+the paper does not (docs/decisions/0011): they stand before the last token of the prompt.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,12 @@ from torch import Tensor, nn
 from acre_rag.errors import AdapterError
 from acre_rag.model.support import ModelShape
 
-QUESTION_GROUPS = 3
+_QUESTION_GROUPS = 3
+
+
+def question_groups(question_landmarks: int) -> int:
+    """Count the groups of rows that look at landmarks; landmarks of the question are one more."""
+    return _QUESTION_GROUPS + (question_landmarks > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +80,13 @@ class LandmarkAdapter:
     Attributes:
         embedding: Embedding that every landmark starts from, (hidden,).
         projections: One mapping a layer, from `q`, `k` and `v` to the landmark's projection.
-        selection: Weight of each head in a landmark's score, (layers, q_heads, 3 question
+        selection: Weight of each head in a landmark's score, (layers, q_heads, question
             groups), adding up to 1; `None` where it was not trained (ACRE's published rule).
         interval_tokens: Interval that the landmarks were trained for.
         refill_score: Score from which `refill_tokens="auto"` refills an interval; `None` where it
             was not fitted.
+        question_embeddings: Embedding that each landmark of the question starts from, (question
+            landmarks, hidden); `None` where there are none.
     """
 
     embedding: Tensor
@@ -86,6 +94,12 @@ class LandmarkAdapter:
     selection: Tensor | None
     interval_tokens: int
     refill_score: float | None = None
+    question_embeddings: Tensor | None = None
+
+    @property
+    def question_landmarks(self) -> int:
+        """Landmarks that stand before the last token of a prompt."""
+        return 0 if self.question_embeddings is None else len(self.question_embeddings)
 
     def check(self, shape: ModelShape) -> None:
         """Compare the adapter's sizes with a model's.
@@ -100,16 +114,25 @@ class LandmarkAdapter:
                 f"the adapter has {found[0]} layers of hidden size {found[1]}, the model "
                 f"{expected[0]} of {expected[1]}: use the adapter that was trained for this model"
             )
+        if self.question_embeddings is not None:
+            self._check_question_embeddings(self.question_embeddings, shape)
         for layer in self.projections:
             for name, projection in layer.items():
                 heads = shape.q_heads if name == "q" else shape.kv_heads
                 self._check_projection(name, projection, heads * shape.head_dim, shape.hidden)
-        weights = (shape.layers, shape.q_heads, QUESTION_GROUPS)
+        weights = (shape.layers, shape.q_heads, question_groups(self.question_landmarks))
         if self.selection is not None and tuple(self.selection.shape) != weights:
             raise AdapterError(
                 f"the adapter's selection weights are {tuple(self.selection.shape)}; expected "
                 f"{weights} (layers, heads, question groups): use the adapter that was trained "
                 "for this model"
+            )
+
+    def _check_question_embeddings(self, found: Tensor, shape: ModelShape) -> None:
+        if found.dim() != 2 or not len(found) or found.shape[1] != shape.hidden:
+            raise AdapterError(
+                f"the adapter's question landmarks are {tuple(found.shape)}; expected one or more "
+                f"of hidden size {shape.hidden}: use the adapter that was trained for this model"
             )
 
     def _check_projection(
@@ -152,7 +175,11 @@ def install_landmarks(attention: Sequence[nn.Module], adapter: LandmarkAdapter) 
 
 
 class _LandmarkRows:
-    """Which rows of the pass at hand are landmarks, for one layer, and what its projections get."""
+    """Which rows of the pass at hand are landmarks, for one layer, and what its projections get.
+
+    They are the same in all of a batch, (landmarks,), or counted through all of its rows, (batch,
+    landmarks).
+    """
 
     rows: Tensor | None = None
     _inputs: Tensor | None = None
@@ -162,11 +189,35 @@ class _LandmarkRows:
         self.rows = kwargs["acre"].landmark_rows  # type: ignore[attr-defined]
         self.forget()
 
-    def of(self, inputs: Tensor, rows: Tensor) -> Tensor:
+    def of(self, inputs: Tensor) -> Tensor:
         """Gather a projection's inputs: once for all that are given the same."""
         if self._gathered is None or self._inputs is not inputs:
-            self._inputs, self._gathered = inputs, inputs.index_select(1, rows)
+            self._inputs, self._gathered = inputs, self.taken(inputs)
         return self._gathered
+
+    def taken(self, tensor: Tensor) -> Tensor:
+        """Gather the landmarks' rows: (1 or batch, landmarks, width)."""
+        return self._batch(tensor).index_select(1, self._places(tensor))
+
+    def put(self, outputs: Tensor, changed: Tensor) -> Tensor:
+        """Put what was made of the landmarks' rows in the place of theirs; same shape."""
+        batch, places = self._batch(outputs), self._places(outputs)
+        return batch.index_copy(1, places, changed.to(outputs.dtype)).view_as(outputs)
+
+    def add(self, outputs: Tensor, change: Tensor) -> Tensor:
+        """Add to the landmarks' rows, in place; same shape."""
+        batch, places = self._batch(outputs), self._places(outputs)
+        return batch.index_add_(1, places, change.to(outputs.dtype)).view_as(outputs)
+
+    def _batch(self, tensor: Tensor) -> Tensor:
+        """See a batch, (batch, rows, width), as `rows` counts: as it is, or as (1, all, width)."""
+        one = self.rows is not None and self.rows.dim() == 2
+        return tensor.flatten(0, 1)[None] if one else tensor
+
+    def _places(self, tensor: Tensor) -> Tensor:
+        if self.rows is None:
+            raise ValueError("the pass has no landmarks; expected some: leave the rows as they are")
+        return self.rows.flatten().to(tensor.device)
 
     def forget(self, *_: object) -> None:
         """Let go of tensors: they are as large as a layer's own."""
@@ -179,16 +230,14 @@ class _ProjectionHook:
     projection: Projection
 
     def __call__(self, _module: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
-        rows = self.landmarks.rows
-        if rows is None:
+        if self.landmarks.rows is None:
             return outputs
-        rows = rows.to(outputs.device)
-        inputs = self.landmarks.of(args[0], rows)
+        inputs = self.landmarks.of(args[0])
         if isinstance(self.projection, LowRankProjection):
             # In place, since nobody else has the outputs: their gradient then passes untouched.
-            return outputs.index_add_(1, rows, self.projection.change(inputs).to(outputs.dtype))
-        changed = self.projection.apply(inputs, outputs.index_select(1, rows))
-        return outputs.index_copy(1, rows, changed.to(outputs.dtype))
+            return self.landmarks.add(outputs, self.projection.change(inputs))
+        changed = self.projection.apply(inputs, self.landmarks.taken(outputs))
+        return self.landmarks.put(outputs, changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,16 +248,14 @@ class _FusedHook:
     projections: Mapping[str, Projection]
 
     def __call__(self, _module: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
-        rows = self.landmarks.rows
-        if rows is None:
+        if self.landmarks.rows is None:
             return outputs
-        rows = rows.to(outputs.device)
-        inputs = args[0][:, rows]
+        inputs = self.landmarks.taken(args[0])
         widths = [_outputs(self.projections[name]) for name in "qkv"]
-        parts = outputs[:, rows].split(widths, dim=-1)
+        parts = self.landmarks.taken(outputs).split(widths, dim=-1)
         named = zip("qkv", parts, strict=True)
         changed = torch.cat([self.projections[n].apply(inputs, p) for n, p in named], dim=-1)
-        return outputs.index_copy(1, rows, changed.to(outputs.dtype))
+        return self.landmarks.put(outputs, changed)
 
 
 def near(tensor: Tensor, weight: Tensor) -> Tensor:

@@ -29,11 +29,19 @@ class QuestionRows:
     question: range
     tail: range
 
-    @property
-    def groups(self) -> tuple[range, range, range]:
-        """Question, tail, and the prompt's last token: places in `ids`."""
+    def groups(self, landmarks: int = 0) -> tuple[range, ...]:
+        """Give the rows of question, tail and the prompt's last token, then of its landmarks.
+
+        Args:
+            landmarks: Landmarks before the last token, which is then no part of the tail; where
+                there are none, they are no group.
+        """
         last = len(self.ids) - 1
-        return self.question, self.tail, range(last, last + 1)
+        if not landmarks:
+            return self.question, self.tail, range(last, last + 1)
+        moved = last + landmarks
+        own = range(last, moved)
+        return self.question, range(self.tail.start, last), range(moved, moved + 1), own
 
 
 class PromptFrame:

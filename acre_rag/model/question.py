@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from acre_rag.cache import KVBlock
 from acre_rag.model.local import LocalModel
+from acre_rag.model.question_rows import EmbeddedQuestions, embed_questions, landmark_count
 from acre_rag.model.reading import Memory, ReadingTwin
 from acre_rag.model.support import layer_devices
 
@@ -41,8 +41,8 @@ def question_queries(
         layers: Layers whose queries are wanted, rising; `None` for all.
 
     Returns:
-        For each question, and each segment, its queries beside it, not rotated,
-        (layers wanted, q_heads, rows, head_dim).
+        For each question, and each segment, its queries beside it, not rotated, those of the
+        question's landmarks before the last token's, (layers wanted, q_heads, rows, head_dim).
     """
     if layers is not None:
         depth = layers[-1] + 1
@@ -50,6 +50,7 @@ def question_queries(
         prefix = _first_layers(prefix, depth)
         segments = [_first_layers(segment, depth) for segment in segments]
     room = context_tokens - prefix.tokens - sum(segment.tokens for segment in segments)
+    room -= landmark_count(twin)
     fitting = [ids for ids in questions if len(ids) <= room]
     together = iter(_beside_all(twin, fitting, prefix, segments, layers))
     return [
@@ -78,6 +79,8 @@ def replayed_queries(  # as `question_queries`
     tokens = prefix.tokens + sum(segment.tokens for segment in segments)
     fits = tokens + len(ids) <= context_tokens
     if others or not fits or not local.replays.may_replay(prefix.keys.device):
+        return None
+    if landmark_count(twin):  # which a captured pass does not have
         return None
     if len(set(layer_devices(local.model))) > 1:
         return None
@@ -110,11 +113,10 @@ def _beside_all(
     """Read questions beside all segments in one pass."""
     if not questions:
         return []
-    # Padded behind: rows see nothing after them, so that no question sees the padding.
-    rows = pad_sequence(list(questions), batch_first=True)
     memory = _memory(twin, prefix, segments)
-    queries = _queries(twin, rows, memory, layers).unbind(1)
-    return [own[:, :, : len(ids)] for own, ids in zip(queries, questions, strict=True)]
+    queries = _queries(twin, embed_questions(twin, questions), memory, layers).unbind(1)
+    more = landmark_count(twin)
+    return [own[:, :, : len(ids) + more] for own, ids in zip(queries, questions, strict=True)]
 
 
 def _beside_each(
@@ -129,7 +131,7 @@ def _beside_each(
     for start in range(0, len(segments), _SEGMENTS_AT_ONCE):
         batch = segments[start : start + _SEGMENTS_AT_ONCE]
         memory = _batch([_memory(twin, prefix, [segment]) for segment in batch])
-        rows = ids.expand(len(batch), -1)
+        rows = embed_questions(twin, [ids] * len(batch))
         found.extend(_queries(twin, rows, memory, layers).unbind(1))
     return found
 
@@ -147,14 +149,16 @@ def _memory(twin: ReadingTwin, prefix: KVBlock, segments: Sequence[KVBlock]) -> 
 
 
 def _queries(
-    twin: ReadingTwin, ids: Tensor, memory: Memory, layers: Sequence[int] | None
+    twin: ReadingTwin, asked: EmbeddedQuestions, memory: Memory, layers: Sequence[int] | None
 ) -> Tensor:
-    """Read ids, (batch, rows), beside one memory each, or all beside one.
+    """Read questions beside one memory each, or all beside one.
 
     Returns:
         (layers, batch, q_heads, rows, head_dim).
     """
-    queries = twin.read(twin.embed(ids), memory=memory, keep_queries=True).queries
+    queries = twin.read(
+        asked.embeddings, memory=memory, landmark_rows=asked.landmark_rows, keep_queries=True
+    ).queries
     if queries is None:
         raise ValueError("the pass kept no queries; expected keep_queries to be honoured")
     # A copy of few layers lets go of all others, which many segments could not all keep.

@@ -18,12 +18,13 @@ from acre_rag.cache.travel import host_empty
 from acre_rag.config import ACREConfig
 from acre_rag.errors import ConfigError
 from acre_rag.model.identity import make_identity
-from acre_rag.model.landmarks import QUESTION_GROUPS, LandmarkAdapter
+from acre_rag.model.landmarks import LandmarkAdapter, question_groups
 from acre_rag.model.local import LocalModel
 from acre_rag.model.location import DEMO_MODEL
 from acre_rag.model.prefill import Method, WindowCache, prefill, read_prefix
 from acre_rag.model.prompt import PromptFrame, QuestionRows
 from acre_rag.model.question import layers_of, question_queries, replayed_queries
+from acre_rag.model.question_rows import landmark_count
 from acre_rag.model.reading import ReadingTwin
 from acre_rag.model.self_check import self_check
 from acre_rag.text.layout import Layout
@@ -89,6 +90,11 @@ class DocumentReader:
         Pooled keys only choose; what they average is no token that the model has seen.
         """
         return self.config.most_landmarks if self.has_landmarks else None
+
+    @property
+    def question_landmarks(self) -> int:
+        """Landmarks that a question's rows have beside its token ids."""
+        return landmark_count(self.twin)
 
     def layout(self, tokens: int) -> Layout:
         """Lay out a document of so many tokens."""
@@ -217,7 +223,7 @@ def selection_weights(local: LocalModel, adapter: LandmarkAdapter | None) -> Ten
         return calibrated["selection"].float()
     config = local.model.config
     layers, heads = config.num_hidden_layers, config.num_attention_heads
-    weights = torch.zeros(layers, heads, QUESTION_GROUPS)
+    weights = torch.zeros(layers, heads, question_groups(0))
     weights[layers // 3 : max(2 * layers // 3, layers // 3 + 1), :, 0] = 1
     return weights / weights.sum()
 

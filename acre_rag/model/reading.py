@@ -108,11 +108,14 @@ class ReadingTwin:
         self._embed = model.get_input_embeddings()
         self.adapter = adapter
         self.landmark: Tensor | None = None
+        self.question_landmarks: Tensor | None = None
         if adapter is not None:
             adapter.check(self.shape)
             install_landmarks(self._attention, adapter)
             embeddings: Tensor = self._embed.weight  # type: ignore[assignment]
             self.landmark = near(adapter.embedding, embeddings)
+            if adapter.question_embeddings is not None:
+                self.question_landmarks = near(adapter.question_embeddings, embeddings)
 
     def first_layers(self, layers: int) -> "ReadingTwin":
         """Make a twin that reads with the first layers alone, where nothing later is of use.
@@ -147,7 +150,8 @@ class ReadingTwin:
         Args:
             embeddings: (batch, rows, hidden).
             memory: Tokens in front of the rows.
-            landmark_rows: Places of the landmarks among the rows, (landmarks,), int64.
+            landmark_rows: Places of the landmarks, int64: among the rows, (landmarks,), or, where
+                they differ, counted through all rows of the batch, (batch, landmarks).
             keep_queries: Keep the rows' queries as well.
         """
         batch, rows, _ = embeddings.shape

@@ -59,7 +59,8 @@ class RecordedPass:
         sin: Same shape.
         memory_cos: Of the positions of what lies in front, (1, memory, head_dim).
         memory_sin: Same shape.
-        landmark_rows: Which rows are landmarks, (landmarks,).
+        landmark_rows: Which rows are landmarks: in each of the batch, (landmarks,), or counted
+            through all of its rows, (batch, landmarks).
         keys: Not rotated, one tensor a layer that has attended.
         values: Likewise.
         queries: Likewise.

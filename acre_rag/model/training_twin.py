@@ -15,6 +15,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from acre_rag.model.landmarks import LandmarkAdapter
 from acre_rag.model.packing import WindowPacking, check_packing
 from acre_rag.model.prefill import InterleavedRows, interleave, interleave_embeddings
+from acre_rag.model.question_rows import put_question_landmarks
 from acre_rag.model.reading import ATTENTION_NAME, Pass, ReadingTwin
 from acre_rag.model.support import Rotate, rotates, rotation_of
 from acre_rag.model.training_passes import (
@@ -140,7 +141,11 @@ class TrainingTwin(ReadingTwin):
         return self._states(embeddings, positions.expand(len(ids), -1), state)
 
     def read_rows(
-        self, ids: Tensor, memory_tokens: int, memory: Callable[[int], tuple[Tensor, Tensor]]
+        self,
+        ids: Tensor,
+        memory_tokens: int,
+        memory: Callable[[int], tuple[Tensor, Tensor]],
+        landmark_rows: Tensor | None = None,
     ) -> LayeredReading:
         """Read rows behind memories of one length: ids (batch, rows).
 
@@ -149,8 +154,12 @@ class TrainingTwin(ReadingTwin):
             memory_tokens: Tokens of each memory, at positions 0 and up.
             memory: Gives keys (not rotated) and values of a layer, each (batch, kv_heads,
                 memory tokens, head_dim).
+            landmark_rows: Places of the question's landmarks, counted through all rows, (batch,
+                landmarks); what `ids` has there does not matter.
         """
         embeddings = self.embed(ids)
+        if landmark_rows is not None:
+            embeddings = put_question_landmarks(self, embeddings, landmark_rows)
         rows = torch.arange(ids.shape[1], device=ids.device)[None] + memory_tokens
         cos, sin = self.rotary(embeddings, rows)
         behind = torch.arange(memory_tokens, device=ids.device)[None]
@@ -162,6 +171,7 @@ class TrainingTwin(ReadingTwin):
             memory=memory,
             memory_cos=memory_cos,
             memory_sin=memory_sin,
+            landmark_rows=landmark_rows,
         )
         return self._run(embeddings, rows.expand(len(ids), -1), state)
 

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from acre_rag.model.landmarks import question_groups
+from acre_rag.model.prompt import QuestionRows
+from acre_rag.model.question_rows import question_landmark_rows
 from acre_rag.train.composing import ComposedDocument, Composer, PlacedQuestion
 from acre_rag.train.packs import Ids, QuestionPack
 
@@ -50,7 +53,8 @@ class QuestionBatch:
         ids: (contexts, documents, windows, window tokens), the last window padded at its end.
         tokens: Tokens of a document, padding left out.
         owner: Context of each question, rising, (questions,).
-        rows: What follows the documents, then the answer, padded, (questions, rows).
+        rows: What follows the documents, room for the question's landmarks before the last token
+            of that, then the answer, padded, (questions, rows).
         row_lengths: Rows before the answer, (questions,).
         groups: Share of each row in each question group, (questions, groups, rows).
         targets: Answer and end of turn, `IGNORED` behind them, (questions, answer tokens).
@@ -60,6 +64,7 @@ class QuestionBatch:
         forced: Whether the gold intervals are refilled whatever their score, (questions,).
         asked_rows: Rows that hold every question, its answer left out.
         refill_tokens: Raw tokens to refill.
+        question_landmarks: Landmarks of each question.
     """
 
     ids: Tensor
@@ -74,6 +79,16 @@ class QuestionBatch:
     forced: Tensor
     asked_rows: int
     refill_tokens: int
+    question_landmarks: int = 0
+
+    def landmark_rows(self, width: int) -> Tensor | None:
+        """Place the questions' landmarks, counted through rows of a width, (questions, landmarks).
+
+        `None` where there are none.
+        """
+        if not self.question_landmarks:
+            return None
+        return question_landmark_rows(self.row_lengths, self.question_landmarks, width)
 
     def to(self, device: torch.device) -> "QuestionBatch":
         """Move the tensors to a device."""
@@ -103,6 +118,7 @@ class BatchSettings:
         unanswerable: Share of such questions.
         forced: Share of questions whose gold intervals are refilled whatever their score.
         in_order: Share of documents that keep the order of one article.
+        question_landmarks: Landmarks of each question.
     """
 
     interval_tokens: int
@@ -112,6 +128,7 @@ class BatchSettings:
     unanswerable: float = 0.06
     forced: float = 0.6
     in_order: float = 0.6
+    question_landmarks: int = 0
 
 
 class QuestionSteps(Dataset[QuestionBatch]):
@@ -226,24 +243,28 @@ def collate(
         else list(settings.refusals[int(rng.integers(len(settings.refusals)))])
         for question in questions
     ]
-    lengths = np.asarray([len(rows) for rows in asked])
+    more = settings.question_landmarks
+    lengths = np.asarray([len(rows) + more for rows in asked])
     # Few lengths: a graph is captured for each, and its time is that of its longest question.
     asked_rows = -(-int(lengths.max(initial=1)) // ROWS) * ROWS
     longest = max(*pack.answers.lengths.tolist(), *map(len, settings.refusals))
     width = asked_rows + -(-longest // 8) * 8
     rows = np.full((len(asked), width), settings.eos_id, np.int64)
-    groups = np.zeros((len(asked), 3, rows.shape[1]), np.float32)
+    groups = np.zeros((len(asked), question_groups(more), rows.shape[1]), np.float32)
     targets = np.full((len(asked), longest + 1), IGNORED, np.int64)
     intervals = len(contexts[0]) * tokens // settings.interval_tokens
     gold = np.zeros((len(asked), intervals), np.float32)
     for i, (question, own, answer) in enumerate(zip(questions, asked, answers, strict=True)):
-        rows[i, : len(own)] = own
-        rows[i, len(own) : len(own) + len(answer)] = answer
+        rows[i, : len(own) - 1] = own[:-1]
+        before = len(own) + more
+        rows[i, before - 1 : before + len(answer)] = [own[-1], *answer]
         targets[i, : len(answer) + 1] = [*answer, settings.eos_id]
         start, stop = pack.asked[question.index]
-        groups[i, 0, start:stop] = 1 / (stop - start)
-        groups[i, 1, stop : len(own)] = 1 / (len(own) - stop)
-        groups[i, 2, len(own) - 1] = 1
+        question_rows = QuestionRows(
+            ids=own.tolist(), question=range(start, stop), tail=range(stop, len(own))
+        )
+        for group, places in enumerate(question_rows.groups(more)):
+            groups[i, group, places.start : places.stop] = 1 / max(len(places), 1)
         if question.spans:
             first, last = question.spans[0]
             found = slice(first // settings.interval_tokens, -(-last // settings.interval_tokens))
@@ -261,4 +282,5 @@ def collate(
         forced=torch.ones(len(asked), dtype=torch.bool),
         asked_rows=asked_rows,
         refill_tokens=refill_tokens,
+        question_landmarks=more,
     )

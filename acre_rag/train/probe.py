@@ -134,7 +134,9 @@ def answers(  # a memory consists of so much
     ended = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
     each = torch.arange(len(rows), device=rows.device)
     for step in range(tokens):
-        read = trainer.twin.read_rows(ids[:, : longest + step], rows.shape[1], memory.__getitem__)
+        asked = ids[:, : longest + step]
+        landmarks = batch.landmark_rows(asked.shape[1])
+        read = trainer.twin.read_rows(asked, rows.shape[1], memory.__getitem__, landmarks)
         logits = trainer.logits(read.states[each, lengths - 1 + step])
         token = logits.argmax(dim=1).masked_fill(ended, eos_id)
         ids[each, lengths + step] = token

@@ -27,12 +27,14 @@ class LandmarkSettings:
         rank: Rank of every projection's change.
         interval_tokens: Raw tokens that one landmark stands for.
         window_tokens: Raw tokens of a window.
+        question_landmarks: Landmarks of a question.
         seed: Of a new adapter.
     """
 
     rank: int = 64
     interval_tokens: int = 16
     window_tokens: int = 1024
+    question_landmarks: int = 0
     seed: int = 0
 
 
@@ -100,6 +102,7 @@ def open_setup(
         first[0],
         rank=landmarks.rank,
         interval_tokens=landmarks.interval_tokens,
+        question_landmarks=landmarks.question_landmarks,
         seed=landmarks.seed,
     )
     if start is not None:
@@ -122,6 +125,7 @@ def batch_settings(
         window_tokens=landmarks.window_tokens,
         eos_id=end_of_turn(local),
         refusals=[frame.encode_with_offsets(text)[0] for text in REFUSALS],
+        question_landmarks=landmarks.question_landmarks,
     )
 
 
@@ -137,7 +141,11 @@ def settings_of(adapter: LandmarkAdapter) -> LandmarkSettings:
             "the adapter has full projections; expected low-rank ones: take one that acre train "
             "made"
         )
-    return LandmarkSettings(rank=first.down.shape[0], interval_tokens=adapter.interval_tokens)
+    return LandmarkSettings(
+        rank=first.down.shape[0],
+        interval_tokens=adapter.interval_tokens,
+        question_landmarks=adapter.question_landmarks,
+    )
 
 
 def end_of_turn(local: LocalModel) -> int:

@@ -138,7 +138,9 @@ class Trainer:
             keys.append(found[0][:, :, prefix:])
             return found
 
-        asked = self.twin.read_rows(batch.rows[:, : batch.asked_rows], rows.shape[1], memory)
+        ids = batch.rows[:, : batch.asked_rows]
+        landmarks = batch.landmark_rows(ids.shape[1])
+        asked = self.twin.read_rows(ids, rows.shape[1], memory, landmarks)
         return asked.queries, keys
 
     def refilled_states(
@@ -146,8 +148,9 @@ class Trainer:
     ) -> Tensor:
         """Read questions and answers over refilled memories: states (questions, rows, hidden)."""
         rows = bank.rows_of(batch.owner, refilled_places(bank.places, chosen, kept))
+        landmarks = batch.landmark_rows(batch.rows.shape[1])
         read = self.twin.read_rows(
-            batch.rows, rows.shape[1], lambda layer: bank.gather(layer, rows)
+            batch.rows, rows.shape[1], lambda layer: bank.gather(layer, rows), landmarks
         )
         return read.states
 

@@ -6,8 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from acre_rag.errors import AdapterError
-from acre_rag.model.landmarks import QUESTION_GROUPS, LandmarkAdapter, LowRankProjection
+from acre_rag.model.landmarks import LandmarkAdapter, LowRankProjection, question_groups
 from acre_rag.model.support import ModelShape
+
+_APART = 0.5  # of the spread of an embedding's numbers
+_NEW_SHARE = 0.1  # of all weight, for a group of rows that no weights are known for
 
 
 class TrainableAdapter(nn.Module):
@@ -18,19 +21,33 @@ class TrainableAdapter(nn.Module):
         embedding: Embedding that landmarks start from, (hidden,).
         rank: Rank of every projection's change.
         interval_tokens: Interval that the landmarks are trained for.
+        question_landmarks: Landmarks of a question.
         seed: Of the random half of each projection; the other half starts at zero, so that a new
             adapter's projections are the model's own.
     """
 
     def __init__(
-        self, shape: ModelShape, embedding: Tensor, *, rank: int, interval_tokens: int, seed: int
+        self,
+        shape: ModelShape,
+        embedding: Tensor,
+        *,
+        rank: int,
+        interval_tokens: int,
+        seed: int,
+        question_landmarks: int = 0,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.interval_tokens = interval_tokens
-        self.embedding = nn.Parameter(embedding.detach().float().clone())
-        heads = (shape.layers, shape.q_heads, QUESTION_GROUPS)
+        self.embedding = nn.Parameter(embedding.detach().float().cpu().clone())
+        heads = (shape.layers, shape.q_heads, question_groups(question_landmarks))
         self.selection_logits = nn.Parameter(torch.zeros(heads))
+        self.question_embeddings: nn.Parameter | None = None
+        if question_landmarks:
+            # Told apart by where they start: their order alone would say little.
+            apart = torch.randn(question_landmarks, shape.hidden, generator=generator)
+            spread = self.embedding.detach().std() * _APART
+            self.question_embeddings = nn.Parameter(self.embedding.detach() + apart * spread)
         self.down = nn.ParameterDict()
         self.up = nn.ParameterDict()
         for layer in range(shape.layers):
@@ -60,6 +77,7 @@ class TrainableAdapter(nn.Module):
             projections=[self._projections(layer) for layer in range(self.layers)],
             selection=None,
             interval_tokens=self.interval_tokens,
+            question_embeddings=self.question_embeddings,
         )
 
     def finished(self, selection: Tensor | None, dtype: torch.dtype) -> LandmarkAdapter:
@@ -74,11 +92,13 @@ class TrainableAdapter(nn.Module):
             for layer in range(self.layers)
         ]
         chosen = self.selection() if selection is None else selection
+        own = self.question_embeddings
         return LandmarkAdapter(
             embedding=self.embedding.detach().to(dtype),
             projections=projections,
             selection=chosen.detach().float(),
             interval_tokens=self.interval_tokens,
+            question_embeddings=None if own is None else own.detach().to(dtype),
         )
 
     def take(self, adapter: LandmarkAdapter) -> None:
@@ -99,8 +119,9 @@ class TrainableAdapter(nn.Module):
                     self._check_rank(projection)
                     self.down[f"{layer}_{name}"].copy_(projection.down)
                     self.up[f"{layer}_{name}"].copy_(projection.up)
+            self._take_question(adapter)
             if adapter.selection is not None:
-                self.selection_logits.copy_(adapter.selection.clamp(min=1e-6).log())
+                self._take_selection(adapter.selection)
 
     def groups(self, learning_rate: float, selection_rate: float) -> list[dict[str, object]]:
         """Split the parameters into optimizer groups; selection weights learn faster."""
@@ -109,6 +130,29 @@ class TrainableAdapter(nn.Module):
             {"params": rest, "lr": learning_rate},
             {"params": [self.selection_logits], "lr": selection_rate},
         ]
+
+    def _take_question(self, adapter: LandmarkAdapter) -> None:
+        own, theirs = self.question_embeddings, adapter.question_embeddings
+        if own is None and theirs is None:
+            return
+        if own is None or (theirs is not None and len(theirs) != len(own)):
+            raise AdapterError(
+                f"the adapter to start from has {adapter.question_landmarks} landmarks of the "
+                f"question; expected {0 if own is None else len(own)}: set --question-landmarks to "
+                f"{adapter.question_landmarks}"
+            )
+        # Where it has none, new ones stand around the landmark that it has.
+        around = own - own.mean(dim=0) + adapter.embedding.to(own)
+        own.copy_(around if theirs is None else theirs)
+
+    def _take_selection(self, theirs: Tensor) -> None:
+        groups, missing = theirs.shape[2], self.selection_logits.shape[2] - theirs.shape[2]
+        known = theirs.to(self.selection_logits)
+        if missing:
+            # What looks from the last token where the answer is may look so from before it.
+            last = known[:, :, groups - 1 :]
+            known = torch.cat([known, last / last.sum().clamp(min=1e-6) * _NEW_SHARE], dim=2)
+        self.selection_logits.copy_(known.clamp(min=1e-6).log())
 
     def _check_rank(self, projection: LowRankProjection) -> None:
         found, expected = projection.down.shape[0], self.down["0_q"].shape[0]

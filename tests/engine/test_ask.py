@@ -18,7 +18,7 @@ from acre_rag.text.document import Document
 from tests.conftest import FindLocal, MakeEngine
 from tests.engine.texts import ALL, CAT, HEN, QUESTION
 from tests.integrations.conftest import decoding_threads, make_talker
-from tests.tiny import CONTEXT, INTERVAL, tiny_local, tiny_settings
+from tests.tiny import CONTEXT, INTERVAL, tiny_adapter, tiny_local, tiny_settings
 
 NEW = 4
 
@@ -139,13 +139,16 @@ def test_the_default_refills_a_short_document_whole(engine: ACREEngine) -> None:
     assert usage.refilled_tokens == _tokens(engine, CAT)
 
 
+@pytest.mark.parametrize("asking", [0, 3], ids=["", "question landmarks"])
 def test_the_cache_and_the_answer_fit_the_context_to_the_token(
-    engine: ACREEngine, make_engine: MakeEngine
+    engine: ACREEngine, make_engine: MakeEngine, asking: int
 ) -> None:
-    rows = len(engine.reader.frame.question_rows(QUESTION).ids)
+    adapter = tiny_adapter(engine.reader.local.model.config, question_landmarks=asking)
+    rows = len(engine.reader.frame.question_rows(QUESTION).ids) + asking
     landmarks = -(-_tokens(engine, CAT) // 4)
     fixed = engine.reader.prefix.tokens + rows + NEW + landmarks
-    exact = make_engine(config=tiny_settings(context_tokens=fixed + 20, segment_tokens=48))
+    config = tiny_settings(context_tokens=fixed + 20, segment_tokens=48)
+    exact = make_engine(adapter=adapter, config=config)
     exact.ingest([CAT])
 
     for budget in (20, None):

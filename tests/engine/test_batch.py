@@ -22,7 +22,7 @@ from acre_rag.model.batched import RememberedPrompt
 from acre_rag.text.document import Document
 from tests.conftest import FindLocal, MakeEngine
 from tests.engine.texts import ALL, CAT, HEN, QUESTION
-from tests.tiny import CONTEXT, tiny_settings
+from tests.tiny import CONTEXT, tiny_adapter, tiny_settings
 
 NEW = 6
 QUESTIONS = (
@@ -52,12 +52,16 @@ def _same(ours: Sequence[Answer], theirs: Sequence[Answer]) -> None:
         ]
 
 
-@pytest.mark.parametrize("adapter", [None, "none"], ids=["landmarks", "training-free"])
+@pytest.mark.parametrize("kind", ["landmarks", "question landmarks", "training-free"])
 def test_answers_of_a_batch_are_those_of_a_loop(
-    make_engine: MakeEngine, find_local: FindLocal, family: str, adapter: str | None
+    make_engine: MakeEngine, find_local: FindLocal, family: str, kind: str
 ) -> None:
+    model = find_local(family, torch.float32)
+    asking = 3 if kind == "question landmarks" else 0
+    own = tiny_adapter(model.model.config, question_landmarks=asking)
+
     def engine() -> ACREEngine:
-        made = make_engine(model=find_local(family, torch.float32), adapter=adapter)
+        made = make_engine(model=model, adapter="none" if kind == "training-free" else own)
         made.ingest(ALL)
         return made
 

@@ -100,9 +100,11 @@ def test_memory_of_many_segments_is_bounded(
     batches = []
     read = twin.read
 
-    def watch(rows: torch.Tensor, *, memory: Memory, keep_queries: bool) -> object:
+    def watch(
+        rows: torch.Tensor, *, memory: Memory, landmark_rows: None, keep_queries: bool
+    ) -> object:
         batches.append(len(rows))
-        return read(rows, memory=memory, keep_queries=keep_queries)
+        return read(rows, memory=memory, landmark_rows=landmark_rows, keep_queries=keep_queries)
 
     monkeypatch.setattr(twin, "read", watch)
     segments = [_block(2, rng) for _ in range(questions._SEGMENTS_AT_ONCE * 2 + 1)]

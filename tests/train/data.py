@@ -50,7 +50,12 @@ def make_pack(directory: Path, local: LocalModel) -> QuestionPack:
     return pack_questions(path, PromptFrame(local.tokenizer, Prompt()), answer_tokens=24)[0]
 
 
-def make_setup(family: str = "llama", rank: int = RANK) -> Setup:
+def make_setup(family: str = "llama", rank: int = RANK, question_landmarks: int = 0) -> Setup:
     """Make a new adapter for a tiny model; a model of its own, since training freezes it."""
-    landmarks = LandmarkSettings(rank=rank, interval_tokens=INTERVAL, window_tokens=WINDOW)
+    landmarks = LandmarkSettings(
+        rank=rank,
+        interval_tokens=INTERVAL,
+        window_tokens=WINDOW,
+        question_landmarks=question_landmarks,
+    )
     return open_setup(tiny_local(family), landmarks)

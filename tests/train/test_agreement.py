@@ -11,6 +11,7 @@ from acre_rag.model.landmarks import LandmarkAdapter
 from acre_rag.model.local import LocalModel
 from acre_rag.model.prefill import read_prefix, read_window
 from acre_rag.model.question import question_queries
+from acre_rag.model.question_rows import embed_questions, question_landmark_rows
 from acre_rag.model.reading import ReadingTwin
 from acre_rag.model.training_twin import LayeredReading, TrainingTwin
 from acre_rag.refill import choose, mixture_scores, splice
@@ -131,6 +132,48 @@ def test_batched_scores_are_the_scores_of_each_question(scene: Scene, rng: torch
             asked, [one.keys for one in segments], groups=groups, weights=weights, scaling=scaling
         )
         torch.testing.assert_close(found, theirs, **CLOSE)
+
+
+@torch.no_grad()
+def test_questions_with_landmarks_are_read_as_each_by_itself(
+    family: str, rng: torch.Generator
+) -> None:
+    local = tiny_local(family)
+    adapter = tiny_adapter(local.model.config, question_landmarks=3)
+    prefix_ids = torch.randint(VOCABULARY, (PREFIX,), generator=rng)
+    training = TrainingTwin(local.model, adapter, prefix_ids)
+    reading = ReadingTwin(local.model, adapter)
+    questions = [torch.randint(VOCABULARY, (count,), generator=rng) for count in (4, ROWS)]
+    lengths = torch.tensor([len(ids) + 3 for ids in questions])
+    width = ROWS + 3 + 2  # an answer's rows follow
+    padded = torch.zeros(2, width, dtype=torch.long)
+    for row, ids in zip(padded, questions, strict=True):
+        row[: len(ids) - 1] = ids[:-1]
+        row[len(ids) - 1 + 3] = ids[-1]
+
+    ours = training.read_rows(
+        padded,
+        PREFIX,
+        lambda layer: (
+            training.prefix_keys[layer].expand(2, -1, -1, -1),
+            training.prefix_values[layer].expand(2, -1, -1, -1),
+        ),
+        question_landmark_rows(lengths, 3, width),
+    )
+
+    prefix = read_prefix(reading, prefix_ids)
+    memory = reading.remember(prefix.keys[:, None], prefix.values[:, None])
+    for index, ids in enumerate(questions):
+        asked = embed_questions(reading, [ids])
+        theirs = reading.read(
+            asked.embeddings, memory=memory, landmark_rows=asked.landmark_rows, keep_queries=True
+        )
+        count = len(ids) + 3
+        torch.testing.assert_close(ours.states[index, :count], theirs.states[0], **CLOSE)
+        assert theirs.queries is not None
+        for layer in range(LAYERS):
+            found = ours.queries[layer][index, :, :count]
+            torch.testing.assert_close(found, theirs.queries[layer, 0], **CLOSE)
 
 
 @torch.no_grad()

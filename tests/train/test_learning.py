@@ -59,8 +59,9 @@ def test_stage_1_lowers_its_loss_on_a_batch_and_leaves_the_model_alone(
     )
 
 
-def test_stage_2_lowers_both_losses_on_a_batch(tmp_path: Path) -> None:
-    setup = make_setup()
+@pytest.mark.parametrize("question_landmarks", [0, 3])
+def test_stage_2_lowers_both_losses_on_a_batch(question_landmarks: int, tmp_path: Path) -> None:
+    setup = make_setup(question_landmarks=question_landmarks)
     steps = _questions(tmp_path, setup)
     batch = steps[0]
     first = _question_loss(setup, batch).parts
@@ -78,8 +79,11 @@ def test_stage_2_lowers_both_losses_on_a_batch(tmp_path: Path) -> None:
     assert last["selection"] < first["selection"]
 
 
-def test_gradients_reach_every_parameter_that_can_change_an_answer(tmp_path: Path) -> None:
-    setup = make_setup()
+@pytest.mark.parametrize("question_landmarks", [0, 3])
+def test_gradients_reach_every_parameter_that_can_change_an_answer(
+    question_landmarks: int, tmp_path: Path
+) -> None:
+    setup = make_setup(question_landmarks=question_landmarks)
     with torch.no_grad():
         for up in setup.trainable.up.values():
             up.normal_(std=0.1)
@@ -91,8 +95,8 @@ def test_gradients_reach_every_parameter_that_can_change_an_answer(tmp_path: Pat
         for name, parameter in setup.trainable.named_parameters()
         if parameter.grad is None or not parameter.grad.any()
     }
-    # A landmark's query in the last layer feeds no key and no value.
-    assert untouched == {"down.2_q", "up.2_q"}
+    # A landmark's query in the last layer feeds no key and no value; a question's is scored by.
+    assert untouched == (set() if question_landmarks else {"down.2_q", "up.2_q"})
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
@@ -165,8 +169,10 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         run_steps(setup.trainable, _texts(), setup.trainer.text_loss, SETTINGS, tmp_path)
 
 
-def test_a_saved_adapter_starts_the_next_stage(tmp_path: Path) -> None:
-    setup, next_one = make_setup(), make_setup()
+@pytest.mark.parametrize("question_landmarks", [0, 3])
+def test_a_saved_adapter_starts_the_next_stage(question_landmarks: int, tmp_path: Path) -> None:
+    setup = make_setup(question_landmarks=question_landmarks)
+    next_one = make_setup(question_landmarks=question_landmarks)
     with torch.no_grad():
         setup.trainable.selection_logits.normal_()
         for up in setup.trainable.up.values():
@@ -180,3 +186,41 @@ def test_a_saved_adapter_starts_the_next_stage(tmp_path: Path) -> None:
     ):
         torch.testing.assert_close(ours, theirs.bfloat16().float(), rtol=0, atol=0)
     torch.testing.assert_close(next_one.trainable.selection(), setup.trainable.selection())
+    if setup.trainable.question_embeddings is not None:
+        assert next_one.trainable.question_embeddings is not None
+        torch.testing.assert_close(
+            next_one.trainable.question_embeddings,
+            setup.trainable.question_embeddings.bfloat16().float(),
+            rtol=0,
+            atol=0,
+        )
+
+
+def test_an_adapter_without_landmarks_of_the_question_gets_new_ones(tmp_path: Path) -> None:
+    old, new = make_setup(), make_setup(question_landmarks=3)
+    with torch.no_grad():
+        old.trainable.selection_logits.normal_()
+        old.trainable.embedding.normal_()
+    old.save(tmp_path, None, {})
+
+    new.trainable.take(load_adapter(tmp_path))
+
+    own = new.trainable.question_embeddings
+    assert own is not None
+    assert len(own.unique(dim=0)) == 3
+    torch.testing.assert_close(own.mean(dim=0), new.trainable.embedding)
+    before, after = old.trainable.selection(), new.trainable.selection()
+    # The groups that were known keep their order; the new one begins like the last token's.
+    torch.testing.assert_close(
+        after[:, :, :3] / after[:, :, :3].sum(), before, rtol=1e-3, atol=1e-5
+    )
+    torch.testing.assert_close(
+        after[:, :, 3] / after[:, :, 3].sum(), before[:, :, 2] / before[:, :, 2].sum()
+    )
+
+
+def test_landmarks_of_the_question_are_not_lost_unsaid(tmp_path: Path) -> None:
+    make_setup(question_landmarks=3).save(tmp_path, None, {})
+
+    with pytest.raises(AdapterError, match="has 3 landmarks of the question; expected 2: set --qu"):
+        make_setup(question_landmarks=2).trainable.take(load_adapter(tmp_path))
