@@ -62,6 +62,7 @@ from benchmarks.random_models import SHAPES, landmark_adapter, random_model
 MEMORY = Path("/dev/shm")  # noqa: S108  # a directory of its own is made there
 PEAK_TFLOPS = 989.0  # of one H100 SXM, bfloat16, without sparsity
 _MILLION_INTERVAL = 64
+_ENOUGH = 48 * 2**30
 
 
 def main() -> None:
@@ -190,9 +191,9 @@ def _room(folder: Path | None) -> Path | None:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-    enough = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**36
+    enough = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > _ENOUGH
     if not enough:
-        sys.stderr.write(f"{MEMORY} has less than 64 GiB: stores go to the disk\n")
+        sys.stderr.write(f"{MEMORY} has less than 48 GiB: stores go to the disk\n")
     return MEMORY if enough else None
 
 
