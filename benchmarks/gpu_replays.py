@@ -1,7 +1,9 @@
 """Do replayed passes give what the model's own passes give, whatever comes between?
 
 One engine replays and one does not, over one store and one model. Each check goes through to its
-end whatever it finds; what failed is printed with its traceback.
+end whatever it finds; what failed is printed with its traceback. On a GPU even float32 is rounded
+otherwise by other kernels: one answer in hundreds may take the other of two tokens that are as
+likely, every time that it is asked.
 """
 
 import sys
@@ -30,7 +32,7 @@ _QUESTIONS = (
     "Which valve was closed before the storm, and by whom?",
     *("What did the crew count in winter, " + "and what after nine, " * n + "?" for n in (9, 40)),
 )
-_GROWN_MB = 64.0
+_GROWN_MB = {"allocated": 64.0, "reserved": 512.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +178,11 @@ def _check_grown(what: str, pair: _Pair, allocated: list[int], reserved: list[in
     for kind, values in (("allocated", allocated), ("reserved", reserved)):
         grown = (values[-1] - values[1]) / 1e6
         pair.facts[f"{what}: {kind} grew by, MB"] = round(grown, 1)
-        if kind == "allocated" and grown > _GROWN_MB:
-            raise ValueError(f"memory grew by {grown:.0f} MB; expected {_GROWN_MB:.0f} at most")
+        if grown > _GROWN_MB[kind]:
+            raise ValueError(
+                f"memory that is {kind} grew by {grown:.0f} MB; expected {_GROWN_MB[kind]:.0f} at "
+                "most"
+            )
 
 
 def _threads(pair: _Pair) -> None:

@@ -52,9 +52,13 @@ class Replays:
     _captures: Captures | None = None
 
     def let_go(self) -> None:
-        """Give the memory that stands back, and what was captured over it."""
+        """Give the memory that stands back, and what was captured over it.
+
+        The pool of captures stays for the next ones: torch keeps what a pool had from all others
+        even when it is gone, until memory is short.
+        """
         with self._lending:
-            self._standing = self._captures = None
+            self._standing = None
 
     def afresh(self) -> "Replays":
         """Make one that holds no memory, and has compared what this one has."""
