@@ -2,7 +2,7 @@
 # Measures what one GPU should tell, the most important first, and puts all of it into one archive.
 #
 #   OUT=results bash benchmarks/gpu_all.sh [check] [replayed] [plain] [profile] [encode] [at-once] \
-#       [million] [growth] [llama]
+#       [million] [growth] [llama] [expandable]
 #
 # Without names all of them run. $OUT/performance-gpu.tar.gz is renewed behind every run: a folder
 # performance-gpu with SHAPE-TOKENS.../PART.json, as benchmarks/results has it, and a log of each.
@@ -56,12 +56,10 @@ measure() {
     mv "$OUT/performance-gpu.tar.gz.new" "$OUT/performance-gpu.tar.gz"
 }
 
-for part in ${*:-check replayed plain profile encode at-once million growth llama}; do
+for part in ${*:-check replayed plain profile encode at-once million growth llama expandable}; do
     case $part in
     check)
-        measure replays 90 --shape "$checked" --part replays --tokens 6000 --dtype float32
-        PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True measure replays-expandable 90 \
-            --shape "$checked" --part replays --tokens 2000 --dtype float32
+        measure replays 120 --shape "$checked" --part replays --tokens 6000 --dtype float32
         measure check 60 --shape "$checked" --part check --tokens 6000 --dtype float32
         ;;
     replayed) # with captured passes (decision 9)
@@ -103,9 +101,13 @@ for part in ${*:-check replayed plain profile encode at-once million growth llam
         measure llama-long 300 --shape "$larger" --window "$window" --replays \
             --part first-token peak --tokens "$long"
         ;;
+    expandable)
+        PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True measure replays-expandable 120 \
+            --shape "$checked" --part replays --tokens 2000 --dtype float32
+        ;;
     *)
         echo "part is '$part'; expected check, replayed, plain, profile, encode, at-once, million," \
-            "growth or llama" >&2
+            "growth, llama or expandable" >&2
         exit 2
         ;;
     esac

@@ -25,7 +25,7 @@ from acre_rag.request import Request
 
 Facts = dict[str, float | int | str | None]
 
-_NEW = 24
+_NEW = 16
 _BUDGETS = (None, 0, 64, 1000)
 _QUESTIONS = (
     "Why?",
