@@ -4,6 +4,7 @@ What nothing is computed with must be equal to the bit: blocks turned back, bloc
 caches. What a model computes may differ by rounding alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,7 +152,7 @@ def _damage(store: Path) -> None:
         path.write_bytes(data)
 
 
-def _same(what: str, ours: list[StoredBlock], theirs: list[StoredBlock]) -> None:
+def _same(what: str, ours: Sequence[StoredBlock], theirs: Sequence[StoredBlock]) -> None:
     if len(ours) != len(theirs) or not all(map(_equal, ours, theirs)):
         raise ModelError(f"{what} differ between devices; expected equal bits: do not trust it")
 

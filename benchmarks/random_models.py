@@ -101,10 +101,32 @@ def _tiny() -> PreTrainedConfig:
     )
 
 
+def _small() -> PreTrainedConfig:
+    """A model whose answers depend on all that it sees, and say each token in words."""
+    return Qwen2Config(
+        vocab_size=_TOKENS,
+        hidden_size=512,
+        intermediate_size=1536,
+        num_hidden_layers=12,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        max_position_embeddings=32_768,
+        tie_word_embeddings=False,
+        use_sliding_window=False,
+        initializer_range=0.06,
+    )
+
+
 SHAPES: Mapping[str, Callable[[], PreTrainedConfig]] = MappingProxyType(
-    {"qwen2.5-0.5b": _small_qwen, "qwen2.5-3b": _qwen, "llama-3.1-8b": _llama, "tiny": _tiny}
+    {
+        "qwen2.5-0.5b": _small_qwen,
+        "qwen2.5-3b": _qwen,
+        "llama-3.1-8b": _llama,
+        "small": _small,
+        "tiny": _tiny,
+    }
 )
-"""Configurations by name; `tiny` is for trying a benchmark out."""
+"""Configurations by name; `small` is for checks, `tiny` for trying a benchmark out."""
 
 
 def random_model(name: str, device: str, dtype: torch.dtype) -> LocalModel:

@@ -17,7 +17,7 @@ _SMALL_DOCUMENT = 200
 
 def length(scene: Scene) -> Findings:
     """Grow a document; the budget stays."""
-    sizes = doubling(1000, scene.sizes.longest)
+    sizes = spread(1000, scene.sizes.longest)
     seconds: dict[str, list[float]] = {"encode": [], "first token": [], "full prefill": []}
     facts: dict[str, float | int | str | None] = {}
     for tokens in sizes:
@@ -86,10 +86,23 @@ def budget(scene: Scene) -> Findings:
 
 def doubling(first: int, last: int) -> list[int]:
     """List `first`, twice that, and so on, up to `last`; always two sizes or more."""
-    sizes = [first]
+    sizes = [first, 2 * first]
     while sizes[-1] * 2 <= last:
         sizes.append(sizes[-1] * 2)
-    return sizes if len(sizes) > 1 else [first, 2 * first]
+    return sizes
+
+
+def spread(first: int, last: int) -> list[int]:
+    """List few sizes from `first` to `last`: doubled, or, where that is far, each four times more.
+
+    Far is more than 128 times; `last` is then among them, if the one before is half of it at most.
+    """
+    if last <= 128 * first:
+        return doubling(first, last)
+    sizes = [first]
+    while sizes[-1] * 4 <= last:
+        sizes.append(sizes[-1] * 4)
+    return sizes if last < 2 * sizes[-1] else [*sizes, last]
 
 
 def ask(engine: ACREEngine, ids: Sequence[str] | None, refill_tokens: int) -> None:

@@ -12,6 +12,7 @@ QUESTIONS = (
     "Who painted a door after nine?",
 )
 
+_SAMPLE = 64
 _WHO = ("the harbour keeper", "a young engineer", "the old pilot", "her sister", "the crew")
 _DID = ("opened", "closed", "repaired", "painted", "counted", "measured", "forgot", "described")
 _WHAT = ("valve", "engine", "lamp", "ladder", "crate", "map", "pump", "rope", "door", "letter")
@@ -21,9 +22,12 @@ _WHEN = ("before the storm", "after nine", "in winter", "at low water", "on the 
 def made_text(frame: PromptFrame, tokens: int, seed: int = 0) -> str:
     """Make a text of exactly so many tokens, 1 or more."""
     drawn = random.Random(seed)  # noqa: S311  # nothing here is secret
-    sentences: list[str] = []
+    sentences = [_sentence(drawn) for _ in range(_SAMPLE)]
+    each = len(frame.encode_with_offsets(" ".join(sentences))[0]) / _SAMPLE
     while True:
-        sentences.extend(_sentence(drawn) for _ in range(tokens // 8 + 1))
+        # Hardly more than is needed: long texts take seconds to encode.
+        missing = int(1.03 * tokens / each) + 1 - len(sentences)
+        sentences.extend(_sentence(drawn) for _ in range(max(missing, tokens // 100)))
         text = " ".join(sentences)
         _, places = frame.encode_with_offsets(text)
         if len(places) < tokens:

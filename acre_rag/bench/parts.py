@@ -41,7 +41,7 @@ PARTS: Mapping[str, Callable[[Scene], Findings]] = MappingProxyType(
 )
 """What each part is called, in the order of a report."""
 
-REPORTED = (*PARTS, "check", "profile", "peak", "million")
+REPORTED = (*PARTS, "check", "replays", "profile", "peak", "million")
 """Parts that a report may have: those, and the ones of `benchmarks/gpu.py`."""
 
 _FIELDS = ("acre_bench", "part", "settings", "provenance", "findings")

@@ -25,6 +25,7 @@ _TITLES = {
     "load": "Under load",
     "llama-cpp": "Beside llama.cpp",
     "check": "The GPU beside the CPU",
+    "replays": "Replayed passes beside the model's own",
     "profile": "Where a GPU's time goes",
     "peak": "Peak memory of a question",
     "million": "A million tokens",

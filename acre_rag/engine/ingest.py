@@ -175,8 +175,10 @@ class Ingestion:
                 end = layout.window_tokens_of(window).stop
                 on_progress(manifest.document_id, end, manifest.tokens)
 
-        # A window is written while the next one is read.
-        with WriteBehind(write, note) as behind:
+        # A window is written while the next one is read. What a GPU was told to read is not there
+        # yet when it is put: it is told of the one behind it as well before anybody waits.
+        waiting = 2 if self._reader.local.device.type == "cuda" else 1
+        with WriteBehind(write, note, waiting) as behind:
             for window, read in self._reader.read(text.ids, layout, windows, earlier):
                 behind.put(window, self._under_way(manifest, window, read))
         return sum(len(layout.window_tokens_of(window)) for window in windows)

@@ -281,10 +281,4 @@ def _put_tokens(
         own: Intervals, within their document.
         block: Their tokens.
     """
-    size, begin = block.tokens // len(own), 0
-    places = [firsts[interval + offset] for interval in own]
-    for end in range(1, len(own) + 1):
-        # Chosen neighbours go together.
-        if end == len(own) or places[end] != places[end - 1] + size:
-            splicing.put_tokens(places[begin], block.slice(begin * size, end * size))
-            begin = end
+    splicing.put_tokens([firsts[interval + offset] for interval in own], block)

@@ -19,6 +19,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from acre_rag.cache import KVBlock, RoomyBlock
+from acre_rag.model.capture import Captures
 from acre_rag.model.growing_cache import advance, rooms_of
 from acre_rag.model.standing import MOST_TOKENS, Standing
 from acre_rag.model.step import Step, StepTwin
@@ -48,11 +49,14 @@ class Replays:
     _standing: Standing | None = None
     _trusted: dict[str, bool] = field(default_factory=dict)
     _lending: threading.Lock = field(default_factory=threading.Lock)
-    _stream: Any = None
-    _pool: Any = None
+    _captures: Captures | None = None
 
     def let_go(self) -> None:
-        """Give the memory that stands back, and what was captured over it."""
+        """Give the memory that stands back, and what was captured over it.
+
+        The pool of captures stays for the next ones: torch keeps what a pool had from all others
+        even when it is gone, until memory is short.
+        """
         with self._lending:
             self._standing = None
 
@@ -189,7 +193,7 @@ class Replays:
     def _give_up(self, kind: str, reason: str) -> None:
         """Replay nothing from now on."""
         self._trusted[kind] = False
-        self._standing = None
+        self._standing = self._captures = None
         _LOG.warning("no pass is replayed from now on (%s: %s); answers are the same", kind, reason)
 
     def _twin_of(self, model: PreTrainedModel) -> StepTwin:
@@ -200,24 +204,9 @@ class Replays:
         self.captured += 1
         if step.ids.device.type != "cuda":
             return step.run
-        device = step.ids.device
         step.place.fill_(tokens)  # a place that is free: the first runs write there
-        if self._stream is None:
-            self._stream = torch.cuda.Stream(device)
-            self._pool = torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
-        current = torch.cuda.current_stream(device)
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            step.run()  # what is made on first use must not be captured
-            # Other threads may wait for the device meanwhile, as one that writes a cache does.
-            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
-            try:
-                step.run()
-            finally:
-                graph.capture_end()
-        current.wait_stream(self._stream)
-        return graph.replay
+        captures = self._captures = self._captures or Captures(step.ids.device)
+        return captures.capture(step.run)
 
 
 class _Answer:

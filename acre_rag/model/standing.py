@@ -19,6 +19,7 @@ MOST_TOKENS = 32_768
 
 _ROUND = 512
 _ROWS = 64
+_MOST_ROWS = 512  # longer prompts keep a GPU busy by themselves, and are hardly asked twice
 
 
 class Lease:
@@ -82,7 +83,7 @@ class Standing:
         return keys.data_ptr() == self.whole.keys.data_ptr()
 
     def rows_for(self, ids: Tensor, tokens: int) -> int | None:
-        """Say how many rows a pass has that takes some ids; `None` where it has no room for them.
+        """Say how many rows a pass has that takes some ids; `None` where it takes no such many.
 
         Args:
             ids: (1, some rows).
@@ -90,4 +91,5 @@ class Standing:
         """
         count = ids.shape[1]
         rows = 1 if count == 1 else -(-count // _ROWS) * _ROWS
-        return rows if tokens + rows <= self.whole.tokens else None
+        fits = rows <= _MOST_ROWS and tokens + rows <= self.whole.tokens
+        return rows if fits else None

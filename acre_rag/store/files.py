@@ -115,8 +115,9 @@ def put_file(path: Path, runs: Sequence[ByteRun], *, flush: bool) -> None:
                     file.flush()
                     os.fsync(file.fileno())
             partial.replace(path)
-        finally:
+        except BaseException:
             partial.unlink(missing_ok=True)
+            raise
         if flush:
             _flush_directory(path.parent)
 

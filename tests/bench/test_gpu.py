@@ -13,9 +13,12 @@ from acre_rag.bench.report import markdown
 from acre_rag.bench.scene import Scene, Sizes
 from acre_rag.cache import KVBlock
 from acre_rag.errors import ModelError
-from benchmarks import gpu_check
-from benchmarks.gpu import make_scene, million, peak, run_part, window_flops
+from acre_rag.model.local import LocalModel
+from benchmarks import gpu_check, gpu_parts, gpu_replays
+from benchmarks.gpu import main, make_scene
+from benchmarks.gpu_parts import million, peak, run_part, window_flops
 from benchmarks.gpu_profile import profiled
+from benchmarks.gpu_replays import replays
 from benchmarks.random_models import SHAPES, landmark_adapter, random_model
 
 
@@ -68,6 +71,57 @@ def test_a_device_that_gives_something_else_is_found_out(
 
     with pytest.raises(ModelError, match="differ between devices"):
         gpu_check.check(tiny)
+
+
+def test_replayed_passes_are_held_to_the_models_own(tmp_path: Path) -> None:
+    config = ACREConfig(window_tokens=256, segment_tokens=512)
+    sizes = Sizes(tokens=(500,), rounds=1)
+    scene = make_scene("tiny", config, sizes, tmp_path, None, torch.float32)
+
+    facts = replays(scene)
+
+    assert facts["failed"] == facts["answers of several lengths that differ"] == 0
+    assert float(facts["captured"] or 0) > 10
+
+
+def test_replayed_passes_that_give_something_else_are_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = gpu_replays.generate_greedily
+
+    def wrong(local: LocalModel, *answered: Any) -> torch.Tensor:  # noqa: ANN401  # as it is
+        replayed = bool(local.replays.devices)
+        return made(local, *answered) + replayed
+
+    monkeypatch.setattr(gpu_replays, "generate_greedily", wrong)
+    monkeypatch.setattr(gpu_replays, "_BUDGETS", (64,))
+    config = ACREConfig(window_tokens=256, segment_tokens=512)
+    sizes = Sizes(tokens=(500,), rounds=1)
+
+    facts = replays(make_scene("tiny", config, sizes, tmp_path, None, torch.float32))
+
+    assert float(facts["failed"] or 0) >= 3
+    assert "token 0" in str(facts["several lengths"])
+    assert facts["threads"] == "passed"
+
+
+def test_a_part_that_fails_is_told_and_the_next_one_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: Scene) -> dict[str, float | int | str | None]:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(gpu_parts, "OWN_PARTS", {**gpu_parts.OWN_PARTS, "profile": broken})
+    line = "--shape tiny --part profile peak --tokens 300 400 --rounds 1 --replays --json"
+    monkeypatch.setattr("sys.argv", ["gpu", *line.split(), str(tmp_path)])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.count("no such kernel") >= 2
+    assert [part.part for part in read_parts([tmp_path / "tiny-400-replays"])] == ["peak"]
+    assert (tmp_path / "tiny-300-replays" / "peak.json").exists()
 
 
 def test_each_stage_is_profiled(tiny: Scene) -> None:

@@ -10,7 +10,7 @@ from acre_rag.bench.decode import decode
 from acre_rag.bench.encode import encode
 from acre_rag.bench.figures import Findings
 from acre_rag.bench.first_token import first_token
-from acre_rag.bench.growth import budget, documents, doubling
+from acre_rag.bench.growth import budget, documents, doubling, spread
 from acre_rag.bench.llama_cpp import llama_cpp
 from acre_rag.bench.load import keep_asking, load, slope
 from acre_rag.bench.machine import layer_weights, machine
@@ -195,3 +195,9 @@ def test_sizes_that_measure_nothing_are_refused(name: str, value: object) -> Non
 def test_sizes_double_and_are_two_at_least() -> None:
     assert doubling(1000, 8500) == [1000, 2000, 4000, 8000]
     assert doubling(64, 10) == [64, 128]
+
+
+def test_long_ways_are_gone_in_few_steps_to_their_end() -> None:
+    assert spread(1000, 8500) == doubling(1000, 8500)
+    assert spread(1000, 1_000_000) == [1000, 4000, 16_000, 64_000, 256_000, 1_000_000]
+    assert spread(1000, 300_000) == [1000, 4000, 16_000, 64_000, 256_000]

@@ -11,16 +11,41 @@ class _Stop(Exception):  # noqa: N818  # no error
     """Stops a run from outside."""
 
 
-def test_things_are_written_in_order_and_noted_once_they_are() -> None:
+@pytest.mark.parametrize("waiting", [1, 2, 5])
+def test_things_are_written_in_order_and_noted_once_they_are(waiting: int) -> None:
     written: list[str] = []
-    noted: list[tuple[int, list[str]]] = []
+    noted: list[tuple[int, bool]] = []
 
-    with WriteBehind(written.append, lambda number: noted.append((number, list(written)))) as ours:
+    def note(number: int) -> None:
+        noted.append((number, "abc"[number] in written))
+
+    with WriteBehind(written.append, note, waiting) as ours:
         for number, thing in enumerate("abc"):
             ours.put(number, thing)
 
     assert written == ["a", "b", "c"]
-    assert noted == [(0, ["a"]), (1, ["a", "b"]), (2, ["a", "b", "c"])]
+    assert noted == [(0, True), (1, True), (2, True)]
+
+
+def test_no_more_are_under_way_than_may_be() -> None:
+    begun = threading.Semaphore(0)
+    noted: list[int] = []
+    most: list[int] = []
+
+    def write(number: int) -> None:
+        assert begun.acquire(timeout=30)
+        most.append(number)
+
+    with WriteBehind(write, noted.append, waiting=2) as ours:
+        ours.put(0, 0)
+        ours.put(1, 1)  # waits for none
+        assert (most, noted) == ([], [])
+        for _ in range(3):
+            begun.release()
+        ours.put(2, 2)
+        assert noted[0] == 0
+
+    assert noted == [0, 1, 2]
 
 
 def test_the_next_thing_is_made_while_one_is_written() -> None:
@@ -38,7 +63,8 @@ def test_the_next_thing_is_made_while_one_is_written() -> None:
     assert threads != [threading.get_ident()]
 
 
-def test_what_cannot_be_written_is_raised_and_nothing_is_written_after_it() -> None:
+@pytest.mark.parametrize("waiting", [1, 2])
+def test_what_cannot_be_written_is_raised_and_nothing_is_written_after_it(waiting: int) -> None:
     written: list[str] = []
 
     def write(thing: str) -> None:
@@ -47,8 +73,8 @@ def test_what_cannot_be_written_is_raised_and_nothing_is_written_after_it() -> N
         written.append(thing)
 
     def run() -> None:
-        with WriteBehind(write, lambda _: None) as ours:
-            for number, thing in enumerate("abc"):
+        with WriteBehind(write, lambda _: None, waiting) as ours:
+            for number, thing in enumerate("abcd"):
                 ours.put(number, thing)
 
     with pytest.raises(_Stop):

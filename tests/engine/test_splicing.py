@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from acre_rag.engine import recall
+from acre_rag.engine.arrivals import Arrivals
 from acre_rag.model.decode import rotate_into_cache
 from acre_rag.request import Request
 from tests.conftest import MakeEngine
@@ -50,6 +52,28 @@ def test_several_documents_are_spliced_as_the_masked_forward_sees_them(
     theirs = forward.run(reader.local.model, rows.rows, reader.twin.adapter)
     expected = theirs.logits[[numbers[0] for numbers, _ in answering]]
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_intervals_that_arrive_together_are_spliced_as_those_that_come_one_by_one(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    engine.ingest(ALL)
+    asked = engine._questioner.ask(Request(question=QUESTION, refill_tokens=40))
+
+    one_by_one = engine._questioner.refill(asked).cache
+    # As many at once as a GPU is given.
+    monkeypatch.setattr(
+        recall,
+        "reader_arrivals",
+        lambda reader, put: Arrivals(reader.computed_together, put, 2**23),
+    )
+    together = engine._questioner.refill(asked).cache
+
+    assert one_by_one is not None
+    assert together is not None
+    assert torch.equal(one_by_one.taken.keys, together.taken.keys)
+    assert torch.equal(one_by_one.taken.values, together.taken.values)
 
 
 def _apart(intervals: list[int], counts: list[int]) -> list[set[int]]:

@@ -86,11 +86,27 @@ def test_tokens_may_come_in_any_order() -> None:
     kept, owners = torch.arange(3), torch.tensor([0, 0, 2, 2, 2])
     splicing = Splicing(prefix, kept, owners)
 
-    splicing.put_tokens(3, refill.slice(3, 5))
+    splicing.put_tokens([3], refill.slice(3, 5))
     splicing.put_landmarks(1, landmarks.slice(1, 3))
-    splicing.put_tokens(0, refill.slice(0, 2))
-    splicing.put_tokens(2, refill.slice(2, 3))
+    splicing.put_tokens([0], refill.slice(0, 2))
+    splicing.put_tokens([2], refill.slice(2, 3))
     splicing.put_landmarks(0, landmarks.slice(0, 1))
+
+    theirs = splice(prefix, [landmarks], kept, [refill], owners).taken
+    assert torch.equal(splicing.done().taken.keys, theirs.keys)
+    assert torch.equal(splicing.done().taken.values, theirs.values)
+
+
+def test_runs_of_tokens_may_come_together() -> None:
+    prefix, landmarks, refill = _block(2, 0), _block(4, 1), _block(8, 2)
+    kept, owners = torch.arange(4), torch.tensor([0, 0, 1, 1, 3, 3, 3, 3])
+    splicing = Splicing(prefix, kept, owners)
+
+    splicing.put_landmarks(0, landmarks)
+    chosen = [0, 1, 4, 5, 6, 7]
+    together = KVBlock(refill.keys[:, :, chosen], refill.values[:, :, chosen])
+    splicing.put_tokens([0, 4, 6], together)
+    splicing.put_tokens([2], refill.slice(2, 4))
 
     theirs = splice(prefix, [landmarks], kept, [refill], owners).taken
     assert torch.equal(splicing.done().taken.keys, theirs.keys)
