@@ -75,9 +75,8 @@ def main() -> None:
         config = replace(config, window_tokens=options.window)
     dtype = getattr(torch, options.dtype)
     scene = make_scene(options.shape, config, Sizes(), Path(), None, dtype)
-    if options.replays:
-        replays = Replays(frozenset({scene.local.device.type}))
-        scene = replace(scene, local=replace(scene.local, replays=replays))
+    devices = frozenset({scene.local.device.type}) if options.replays else frozenset()
+    scene = replace(scene, local=replace(scene.local, replays=Replays(devices)))
     failed = False
     for tokens in options.tokens or [1_000_000 if million else 32_000]:
         for part in options.part:

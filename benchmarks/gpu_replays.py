@@ -54,7 +54,7 @@ def replays(scene: Scene) -> Facts:
     device = scene.local.device
     facts: Facts = {"device": device.type, "failed": 0}
     ours = replace(scene.local, replays=Replays(frozenset({device.type})))
-    theirs = replace(scene.local, replays=Replays())
+    theirs = replace(scene.local, replays=Replays(frozenset()))
     store = scene.folder / "replays"
     with (
         replace(scene, local=ours).opened(store) as one,

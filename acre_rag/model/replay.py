@@ -38,12 +38,11 @@ class Replays:
     """Captures passes of one model; by whoever holds the model, memory is lent to any thread.
 
     Attributes:
-        devices: Kinds of devices where passes are put together so; only a GPU captures them. None
-            by default: of all this a GPU has run a first version alone (decision 9).
+        devices: Kinds of devices where passes are put together so; only a GPU captures them.
         captured: Number of passes that were captured.
     """
 
-    devices: frozenset[str] = frozenset()
+    devices: frozenset[str] = frozenset({"cuda"})
     captured: int = 0
     _twin: StepTwin | None = None
     _standing: Standing | None = None
