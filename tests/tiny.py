@@ -33,7 +33,6 @@ from acre_rag.model.landmarks import (
     question_groups,
 )
 from acre_rag.model.local import LocalModel
-from acre_rag.model.question_landmarks import QuestionLandmarks
 
 LAYERS, Q_HEADS, KV_HEADS, HEAD_DIM, HIDDEN, INNER = 3, 4, 2, 6, 20, 28
 CONTEXT = 640
@@ -212,13 +211,7 @@ def tiny_adapter(
         ],
         selection=selection / selection.sum(),
         interval_tokens=interval_tokens,
-        question=QuestionLandmarks(
-            random(question_landmarks, HIDDEN),
-            [random(RANK, HIDDEN, scale=0.4) for _ in range(LAYERS - 1)],
-            [random(HIDDEN, RANK, scale=0.4) for _ in range(LAYERS - 1)],
-        )
-        if question_landmarks
-        else None,
+        question_embeddings=random(question_landmarks, HIDDEN) if question_landmarks else None,
     )
 
 

@@ -22,7 +22,6 @@ from acre_rag.model.landmarks import (
     LowRankProjection,
     Projection,
 )
-from acre_rag.model.question_landmarks import QuestionLandmarks
 
 ADAPTER_FORMAT = 1
 _PEFT_KEY = "base_model.model.model.layers.{layer}.self_attn.{name}_proj.lora_{part}.weight"
@@ -51,8 +50,8 @@ def save_adapter(adapter: LandmarkAdapter, directory: Path, card: AdapterCard) -
     own: dict[str, Tensor] = {"embedding": adapter.embedding}
     if adapter.selection is not None:
         own["selection"] = adapter.selection
-    if adapter.question is not None:
-        own.update(adapter.question.tensors())
+    if adapter.question_embeddings is not None:
+        own["question_embeddings"] = adapter.question_embeddings
     peft: dict[str, Tensor] = {}
     for layer, projections in enumerate(adapter.projections):
         for name, projection in projections.items():
@@ -108,7 +107,7 @@ def load_adapter(directory: Path) -> LandmarkAdapter:
             selection=own.get("selection"),
             interval_tokens=int(config["interval_tokens"]),
             refill_score=_score(config.get("refill_score")),
-            question=QuestionLandmarks.of(own),
+            question_embeddings=own.get("question_embeddings"),
         )
     except FileNotFoundError as error:
         raise AdapterError(
@@ -194,8 +193,8 @@ def adapter_tensors(adapter: LandmarkAdapter) -> dict[str, Tensor]:
     tensors = {"embedding": adapter.embedding}
     if adapter.selection is not None:
         tensors["selection"] = adapter.selection
-    if adapter.question is not None:
-        tensors.update(adapter.question.tensors())
+    if adapter.question_embeddings is not None:
+        tensors["question_embeddings"] = adapter.question_embeddings
     for layer, projections in enumerate(adapter.projections):
         for name, projection in projections.items():
             tensors.update(_tensors_of(layer, name, projection))

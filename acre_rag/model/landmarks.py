@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from acre_rag.errors import AdapterError
-from acre_rag.model.question_landmarks import QuestionLandmarks
 from acre_rag.model.support import ModelShape
 
 _QUESTION_GROUPS = 3
@@ -86,7 +85,8 @@ class LandmarkAdapter:
         interval_tokens: Interval that the landmarks were trained for.
         refill_score: Score from which `refill_tokens="auto"` refills an interval; `None` where it
             was not fitted.
-        question: Landmarks of the question; `None` where there are none.
+        question_embeddings: Embedding that each landmark of the question starts from, (question
+            landmarks, hidden); `None` where there are none.
     """
 
     embedding: Tensor
@@ -94,12 +94,12 @@ class LandmarkAdapter:
     selection: Tensor | None
     interval_tokens: int
     refill_score: float | None = None
-    question: QuestionLandmarks | None = None
+    question_embeddings: Tensor | None = None
 
     @property
     def question_landmarks(self) -> int:
         """Landmarks that stand before the last token of a prompt."""
-        return 0 if self.question is None else len(self.question.embeddings)
+        return 0 if self.question_embeddings is None else len(self.question_embeddings)
 
     def check(self, shape: ModelShape) -> None:
         """Compare the adapter's sizes with a model's.
@@ -114,8 +114,8 @@ class LandmarkAdapter:
                 f"the adapter has {found[0]} layers of hidden size {found[1]}, the model "
                 f"{expected[0]} of {expected[1]}: use the adapter that was trained for this model"
             )
-        if self.question is not None:
-            self.question.check(shape)
+        if self.question_embeddings is not None:
+            self._check_question_embeddings(self.question_embeddings, shape)
         for layer in self.projections:
             for name, projection in layer.items():
                 heads = shape.q_heads if name == "q" else shape.kv_heads
@@ -126,6 +126,13 @@ class LandmarkAdapter:
                 f"the adapter's selection weights are {tuple(self.selection.shape)}; expected "
                 f"{weights} (layers, heads, question groups): use the adapter that was trained "
                 "for this model"
+            )
+
+    def _check_question_embeddings(self, found: Tensor, shape: ModelShape) -> None:
+        if found.dim() != 2 or not len(found) or found.shape[1] != shape.hidden:
+            raise AdapterError(
+                f"the adapter's question landmarks are {tuple(found.shape)}; expected one or more "
+                f"of hidden size {shape.hidden}: use the adapter that was trained for this model"
             )
 
     def _check_projection(

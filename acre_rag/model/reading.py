@@ -16,7 +16,6 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from acre_rag.errors import UnsupportedModelError
 from acre_rag.model.landmarks import LandmarkAdapter, install_landmarks, near
-from acre_rag.model.question_landmarks import install_bottlenecks
 from acre_rag.model.support import attention_modules, check_supported, rotates, rotation_of
 from acre_rag.model.unrotated import leave_unrotated
 
@@ -115,9 +114,8 @@ class ReadingTwin:
             install_landmarks(self._attention, adapter)
             embeddings: Tensor = self._embed.weight  # type: ignore[assignment]
             self.landmark = near(adapter.embedding, embeddings)
-            if adapter.question is not None:
-                install_bottlenecks(list(twin.model.layers), adapter.question)
-                self.question_landmarks = near(adapter.question.embeddings, embeddings)
+            if adapter.question_embeddings is not None:
+                self.question_landmarks = near(adapter.question_embeddings, embeddings)
 
     def first_layers(self, layers: int) -> "ReadingTwin":
         """Make a twin that reads with the first layers alone, where nothing later is of use.

@@ -7,10 +7,8 @@ from torch import Tensor, nn
 
 from acre_rag.errors import AdapterError
 from acre_rag.model.landmarks import LandmarkAdapter, LowRankProjection, question_groups
-from acre_rag.model.question_landmarks import QuestionLandmarks
 from acre_rag.model.support import ModelShape
 
-_BOTTLENECK = 20  # with projections of rank 64 the demo model's adapter stays below 12 MB
 _APART = 0.5  # of the spread of an embedding's numbers
 _NEW_SHARE = 0.1  # of all weight, for a group of rows that no weights are known for
 
@@ -45,16 +43,11 @@ class TrainableAdapter(nn.Module):
         heads = (shape.layers, shape.q_heads, question_groups(question_landmarks))
         self.selection_logits = nn.Parameter(torch.zeros(heads))
         self.question_embeddings: nn.Parameter | None = None
-        self.question_down, self.question_up = nn.ParameterList(), nn.ParameterList()
         if question_landmarks:
             # Told apart by where they start: their order alone would say little.
             apart = torch.randn(question_landmarks, shape.hidden, generator=generator)
-            starts = self.embedding.detach() + apart * self.embedding.detach().std() * _APART
-            self.question_embeddings = nn.Parameter(starts)
-            for _ in range(shape.layers - 1):
-                random = torch.randn(_BOTTLENECK, shape.hidden, generator=generator)
-                self.question_down.append(nn.Parameter(random * shape.hidden**-0.5))
-                self.question_up.append(nn.Parameter(torch.zeros(shape.hidden, _BOTTLENECK)))
+            spread = self.embedding.detach().std() * _APART
+            self.question_embeddings = nn.Parameter(self.embedding.detach() + apart * spread)
         self.down = nn.ParameterDict()
         self.up = nn.ParameterDict()
         for layer in range(shape.layers):
@@ -84,7 +77,7 @@ class TrainableAdapter(nn.Module):
             projections=[self._projections(layer) for layer in range(self.layers)],
             selection=None,
             interval_tokens=self.interval_tokens,
-            question=self._question(),
+            question_embeddings=self.question_embeddings,
         )
 
     def finished(self, selection: Tensor | None, dtype: torch.dtype) -> LandmarkAdapter:
@@ -99,13 +92,13 @@ class TrainableAdapter(nn.Module):
             for layer in range(self.layers)
         ]
         chosen = self.selection() if selection is None else selection
-        question = self._question()
+        own = self.question_embeddings
         return LandmarkAdapter(
             embedding=self.embedding.detach().to(dtype),
             projections=projections,
             selection=chosen.detach().float(),
             interval_tokens=self.interval_tokens,
-            question=None if question is None else question.to(dtype),
+            question_embeddings=None if own is None else own.detach().to(dtype),
         )
 
     def take(self, adapter: LandmarkAdapter) -> None:
@@ -139,23 +132,18 @@ class TrainableAdapter(nn.Module):
         ]
 
     def _take_question(self, adapter: LandmarkAdapter) -> None:
-        own, theirs = self._question(), adapter.question
+        own, theirs = self.question_embeddings, adapter.question_embeddings
         if own is None and theirs is None:
             return
-        if own is None or (theirs is not None and theirs.embeddings.shape != own.embeddings.shape):
+        if own is None or (theirs is not None and len(theirs) != len(own)):
             raise AdapterError(
                 f"the adapter to start from has {adapter.question_landmarks} landmarks of the "
-                f"question; expected {0 if own is None else len(own.embeddings)}: set "
-                f"--question-landmarks to {adapter.question_landmarks}"
+                f"question; expected {0 if own is None else len(own)}: set --question-landmarks to "
+                f"{adapter.question_landmarks}"
             )
-        if theirs is None:
-            # New ones stand around the landmark that there is.
-            apart = own.embeddings - own.embeddings.mean(dim=0)
-            own.embeddings.copy_(apart + adapter.embedding.to(apart))
-            return
-        own.embeddings.copy_(theirs.embeddings)
-        for ours, other in zip([*own.down, *own.up], [*theirs.down, *theirs.up], strict=True):
-            ours.copy_(other)
+        # Where it has none, new ones stand around the landmark that it has.
+        around = own - own.mean(dim=0) + adapter.embedding.to(own)
+        own.copy_(around if theirs is None else theirs)
 
     def _take_selection(self, theirs: Tensor) -> None:
         groups, missing = theirs.shape[2], self.selection_logits.shape[2] - theirs.shape[2]
@@ -173,12 +161,6 @@ class TrainableAdapter(nn.Module):
                 f"the adapter to start from has rank {found}; expected {expected}: set the rank to "
                 f"{found}"
             )
-
-    def _question(self) -> QuestionLandmarks | None:
-        if self.question_embeddings is None:
-            return None
-        down, up = list(self.question_down), list(self.question_up)
-        return QuestionLandmarks(self.question_embeddings, down, up)
 
     def _projections(self, layer: int) -> Mapping[str, LowRankProjection]:
         return {
