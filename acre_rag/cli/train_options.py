@@ -127,7 +127,9 @@ Tokens = Annotated[
 Seed = Annotated[int, typer.Option(help="Of all draws.", rich_help_panel=_RUN)]
 StopSeconds = Annotated[
     float,
-    typer.Option(help="Stop after this time; run again to go on.", rich_help_panel=_RUN),
+    typer.Option(
+        help="Stop so long after the first step began; run again to go on.", rich_help_panel=_RUN
+    ),
 ]
 Workers = Annotated[
     int, typer.Option(min=0, help="Processes that compose batches.", rich_help_panel=_RUN)

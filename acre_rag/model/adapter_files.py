@@ -25,6 +25,7 @@ from acre_rag.model.landmarks import (
 
 ADAPTER_FORMAT = 1
 _PEFT_KEY = "base_model.model.model.layers.{layer}.self_attn.{name}_proj.lora_{part}.weight"
+_OWN_TENSORS = frozenset({"embedding", "selection", "question_embeddings"})
 _FULL_KEY = "layers.{layer}.{name}.{part}"
 
 
@@ -100,6 +101,7 @@ def load_adapter(directory: Path) -> LandmarkAdapter:
                 f"{config_file} has format {config['format']}; expected {ADAPTER_FORMAT}: "
                 "train or convert the adapter again"
             )
+        _check_known(own, directory / "landmarks.safetensors")
         projections = [_projections_of(layer, own, peft) for layer in range(config["layers"])]
         return LandmarkAdapter(
             embedding=own["embedding"],
@@ -125,6 +127,16 @@ def read_notes(directory: Path) -> dict[str, object]:
     """Read what is kept of an adapter besides its tensors, once it is loaded."""
     config = json.loads((directory / "acre_config.json").read_text(encoding="utf-8"))
     return dict(config.get("notes", {}))
+
+
+def _check_known(own: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that would be left out: the adapter learned with them."""
+    unknown = sorted(n for n in own if n not in _OWN_TENSORS and not n.startswith("layers."))
+    if unknown:
+        raise AdapterError(
+            f"{path} holds {', '.join(unknown)}, which this version does not know; expected "
+            f"{', '.join(sorted(_OWN_TENSORS))}: use the version that trained it, or train it again"
+        )
 
 
 def _score(value: object) -> float | None:

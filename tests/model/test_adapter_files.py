@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 
 from acre_rag.errors import AdapterError
 from acre_rag.model.adapter_files import AdapterCard, load_adapter, save_adapter
@@ -19,10 +20,17 @@ CARD = AdapterCard(base_model="tiny", notes={"steps": 3})
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["low-rank", "full"])
 @pytest.mark.parametrize("selecting", [True, False])
+@pytest.mark.parametrize("asking", [0, 3])
 def test_an_adapter_comes_back_bit_for_bit(
-    local: LocalModel, tmp_path: Path, kind: str, dtype: torch.dtype, *, selecting: bool
+    local: LocalModel,
+    tmp_path: Path,
+    kind: str,
+    dtype: torch.dtype,
+    asking: int,
+    *,
+    selecting: bool,
 ) -> None:
-    saved = tiny_adapter(local.model.config, kind, dtype=dtype)
+    saved = tiny_adapter(local.model.config, kind, question_landmarks=asking, dtype=dtype)
     saved = replace(saved, refill_score=0.75) if selecting else replace(saved, selection=None)
 
     save_adapter(saved, tmp_path / "adapter", CARD)
@@ -31,6 +39,10 @@ def test_an_adapter_comes_back_bit_for_bit(
     assert loaded.interval_tokens == saved.interval_tokens
     assert loaded.refill_score == saved.refill_score
     assert torch.equal(loaded.embedding, saved.embedding)
+    assert loaded.question_landmarks == asking
+    if saved.question_embeddings is not None:
+        assert loaded.question_embeddings is not None
+        assert torch.equal(loaded.question_embeddings, saved.question_embeddings)
     assert (loaded.selection is None) is (not selecting)
     assert selecting is False or torch.equal(loaded.selection, saved.selection)
     for ours, theirs in zip(loaded.projections, saved.projections, strict=True):
@@ -102,6 +114,15 @@ def test_a_damaged_adapter_is_refused(
     damage(tmp_path)
 
     with pytest.raises(AdapterError, match="expected"):
+        load_adapter(tmp_path)
+
+
+def test_tensors_that_would_be_left_out_are_refused(local: LocalModel, tmp_path: Path) -> None:
+    save_adapter(tiny_adapter(local.model.config), tmp_path, CARD)
+    path = tmp_path / "landmarks.safetensors"
+    save_file({**load_file(path), "bottleneck": torch.ones(2)}, path)
+
+    with pytest.raises(AdapterError, match="holds bottleneck, which this version does not know"):
         load_adapter(tmp_path)
 
 
