@@ -6,7 +6,7 @@
 #
 # Without names all of them run. $OUT/performance-gpu.tar.gz is renewed behind every run: a folder
 # performance-gpu with SHAPE-TOKENS.../PART.json, as benchmarks/results has it, and a log of each.
-# SECONDS_LEFT ends it: no run lasts longer, 570 by default; SECONDS_LEFT=0 has no end.
+# SECONDS_LEFT=600 ends it after so long, and what was left out makes it fail; without, nothing does.
 # LARGE=qwen2.5-3b, LARGER=llama-3.1-8b, LITTLE=qwen2.5-0.5b, CHECKED=small are the shapes; SHORT=32000
 # and LONG=128000 the lengths of documents, MILLION=1000000 the longest, MANY=1000 the most documents;
 # WINDOW=4096 tokens of a window. ROUNDS=2; NEW=64 tokens of an answer. FOLDER is where stores go.
@@ -15,16 +15,17 @@
 # All on small shapes, to try it out:
 #
 #   OUT=/tmp/tried LARGE=tiny LARGER=tiny LITTLE=tiny CHECKED=tiny SHORT=600 LONG=1200 MILLION=4000 \
-#       MANY=10 WINDOW=256 ROUNDS=1 NEW=8 SECONDS_LEFT=0 bash benchmarks/gpu_all.sh
+#       MANY=10 WINDOW=256 ROUNDS=1 NEW=8 bash benchmarks/gpu_all.sh
 set -uo pipefail
+: "${OUT:?is not set; expected a directory for the results}"
+OUT=$(realpath -m "$OUT")
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
-: "${OUT:?is not set; expected a directory for the results}"
 python=${PYTHON:-python3}
 large=${LARGE:-qwen2.5-3b} larger=${LARGER:-llama-3.1-8b}
 little=${LITTLE:-qwen2.5-0.5b} checked=${CHECKED:-small}
 short=${SHORT:-32000} long=${LONG:-128000} million=${MILLION:-1000000} many=${MANY:-1000}
-window=${WINDOW:-4096} rounds=${ROUNDS:-2} new=${NEW:-64} end=${SECONDS_LEFT:-570}
+window=${WINDOW:-4096} rounds=${ROUNDS:-2} new=${NEW:-64} end=${SECONDS_LEFT:-0}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1
 mkdir -p "$OUT"
 made=$(mktemp -d)
@@ -41,6 +42,7 @@ measure() {
         ((limit = limit < end - SECONDS ? limit : end - SECONDS))
         if ((limit < 15)); then
             echo "== $name: left out, no time is left"
+            failed=1
             return
         fi
     fi

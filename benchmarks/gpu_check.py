@@ -102,7 +102,7 @@ def _check_questions(scene: Scene) -> Facts:
     facts["scores, largest relative difference"] = worst
     if worst > 1e-3:
         raise ModelError(f"scores differ by {worst:.1e}; expected less than 1e-3: do not trust it")
-    facts["answers that were replayed"] = ours.reader.local.replays.captured
+    facts["passes captured"] = ours.reader.local.replays.captured
     _damage(store)
     mended = ours.ask(request.question, [subject.id], 1000, 16)
     if mended.text != answers[1]:

@@ -60,7 +60,7 @@ class WriteBehind(Generic[Written]):
 
     def _one(self, thing: Written) -> None:
         if self._failed:
-            return  # the error is on its way to whoever put this
+            raise RuntimeError("an earlier write has failed; expected its error to end the rest")
         try:
             self._write(thing)
         except BaseException:

@@ -38,11 +38,12 @@ class Replays:
     """Captures passes of one model; by whoever holds the model, memory is lent to any thread.
 
     Attributes:
-        devices: Kinds of devices where passes are put together so; only a GPU captures them.
+        devices: Kinds of devices where passes are put together so; only a GPU captures them. None
+            by default, until bfloat16 and real shapes are measured (decision 9); `{"cuda"}` does.
         captured: Number of passes that were captured.
     """
 
-    devices: frozenset[str] = frozenset({"cuda"})
+    devices: frozenset[str] = frozenset()
     captured: int = 0
     _twin: StepTwin | None = None
     _standing: Standing | None = None
@@ -125,7 +126,8 @@ class Replays:
         """Give a model for one answer: itself, or one whose passes are replayed."""
         places = set(layer_devices(model))
         one = len(places) == 1 and self.may_replay(places.pop())
-        lent = self._standing is not None and self._standing.lent_to(_lease_of(cache))
+        standing = self._standing  # another thread may put another in its place
+        lent = standing is not None and standing.lent_to(_lease_of(cache))
         if cache is None or not one or not (lent or max_new_tokens >= LEAST_TOKENS):
             return model
         answer = _Answer(self, model, alone=max_new_tokens >= LEAST_TOKENS)
@@ -192,8 +194,9 @@ class Replays:
     def _give_up(self, kind: str, reason: str) -> None:
         """Replay nothing from now on."""
         self._trusted[kind] = False
-        self._standing = self._captures = None
-        _LOG.warning("no pass is replayed from now on (%s: %s); answers are the same", kind, reason)
+        with self._lending:
+            self._standing = self._captures = None
+        _LOG.warning("no pass is replayed from now on (%s: %s); the model's own are", kind, reason)
 
     def _twin_of(self, model: PreTrainedModel) -> StepTwin:
         self._twin = self._twin or StepTwin(model)

@@ -20,6 +20,7 @@ MOST_TOKENS = 32_768
 _ROUND = 512
 _ROWS = 64
 _MOST_ROWS = 512  # longer prompts keep a GPU busy by themselves, and are hardly asked twice
+_MOST_PAIRS = 2**22  # a row and a place that it may look at: float32 in each head, kept by the pool
 
 
 class Lease:
@@ -92,4 +93,5 @@ class Standing:
         count = ids.shape[1]
         rows = 1 if count == 1 else -(-count // _ROWS) * _ROWS
         fits = rows <= _MOST_ROWS and tokens + rows <= self.whole.tokens
+        fits = fits and rows * self.whole.tokens <= _MOST_PAIRS
         return rows if fits else None

@@ -38,7 +38,7 @@ SHAPES = tuple(
     )
     for contexts, documents, tokens, questions, weight, refill_tokens, pack in _ROWS
 )
-"""About 50 thousand tokens of documents and 190 questions a step."""
+"""About 47 thousand tokens of documents and 150 questions a step; a weight is a share of all."""
 
 TEXT_WINDOWS = {4: 0.75, 7: 0.25}
 """Windows of running text, with how often each is drawn."""

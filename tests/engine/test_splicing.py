@@ -1,11 +1,15 @@
 """The engine's refilled cache against one masked forward over all documents that were asked."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
+from acre_rag.cache import KVBlock
 from acre_rag.engine import recall
 from acre_rag.engine.arrivals import Arrivals
 from acre_rag.model.decode import rotate_into_cache
+from acre_rag.model.reader import DocumentReader
 from acre_rag.request import Request
 from tests.conftest import MakeEngine
 from tests.engine.texts import ALL, QUESTION
@@ -63,13 +67,19 @@ def test_intervals_that_arrive_together_are_spliced_as_those_that_come_one_by_on
 
     one_by_one = engine._questioner.refill(asked).cache
     # As many at once as a GPU is given.
-    monkeypatch.setattr(
-        recall,
-        "reader_arrivals",
-        lambda reader, put: Arrivals(reader.computed_together, put, 2**23),
-    )
+    sizes: list[int] = []
+
+    def arrivals(reader: DocumentReader, put: Callable[[list[int], KVBlock], None]) -> Arrivals:
+        def noted(numbers: list[int], block: KVBlock) -> None:
+            sizes.append(len(numbers))
+            put(numbers, block)
+
+        return Arrivals(reader.computed_together, noted, 2**23)
+
+    monkeypatch.setattr(recall, "reader_arrivals", arrivals)
     together = engine._questioner.refill(asked).cache
 
+    assert max(sizes) > 1
     assert one_by_one is not None
     assert together is not None
     assert torch.equal(one_by_one.taken.keys, together.taken.keys)

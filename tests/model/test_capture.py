@@ -22,6 +22,7 @@ class _Cuda:
     handles: int = 0
     current: "_Stream | None" = None
     capturing: bool = False
+    refused: bool = False
     modes: list[tuple[str, bool]] = field(default_factory=list)
     waits: list[tuple[str, str]] = field(default_factory=list)
 
@@ -54,6 +55,9 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> _Cuda:
 
         def capture_end(self) -> None:
             fake.capturing = False
+            if fake.refused:
+                fake.refused = False
+                raise RuntimeError("the capture was invalidated")
 
         def replay(self) -> None:
             """Do nothing."""
@@ -130,11 +134,13 @@ def test_the_first_error_is_told_and_the_capture_is_ended(cuda: _Cuda) -> None:
 
     assert not cuda.capturing
     assert gc.isenabled()
+    captures.capture(lambda: None)  # the next one is none the worse for it
 
 
 def _refusing(cuda: _Cuda) -> Callable[[], None]:
     def run() -> None:
         if cuda.capturing:
+            cuda.refused = True
             raise RuntimeError("no such thing in a capture")
 
     return run

@@ -1,10 +1,12 @@
 """Memory that is lent to one user at a time."""
 
+import pytest
 import torch
 
 from acre_rag.cache import KVBlock
 from acre_rag.model import replay
 from acre_rag.model.replay import Replays
+from acre_rag.model.standing import Standing
 
 CPU = frozenset({"cpu"})
 
@@ -75,3 +77,21 @@ def test_what_is_too_large_to_stand_is_given_memory_of_its_own() -> None:
     room = Replays(CPU).room(_block(), replay.MOST_TOKENS + 1)
 
     assert room.lease is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "tokens", "taken"),
+    [(1, 10, 1), (2, 10, 64), (64, 10, 64), (512, 10, 512), (513, 10, None), (129, 30_000, None)],
+)
+def test_a_pass_has_few_rows_over_few_tokens(rows: int, tokens: int, taken: int | None) -> None:
+    standing = Standing.like(_block(), max(tokens, 1000))
+
+    assert standing.rows_for(torch.zeros(1, rows), tokens) == taken
+
+
+def test_nothing_is_replayed_unless_that_is_wished() -> None:
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+
+    assert not Replays().may_replay(cuda)
+    assert Replays(frozenset({"cuda"})).may_replay(cuda)
+    assert not Replays(frozenset({"cuda"})).may_replay(cpu)
