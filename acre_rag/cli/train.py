@@ -93,7 +93,7 @@ def stage2(
     selection_rate: given.SelectionRate = 3e-2,
     selection_weight: given.SelectionWeight = 0.7,
     rank: given.Rank = 64,
-    question_landmarks: given.QuestionLandmarks = 16,
+    question_landmarks: given.QuestionLandmarks = 0,
     window_tokens: given.WindowTokens = 1024,
     checking: given.CheckOptions,
     seed: given.Seed = 1,

@@ -35,7 +35,7 @@ def test_the_groups_of_a_question_are_itself_the_tail_and_the_last_token(
 ) -> None:
     rows = PromptFrame(tokenizer, SHORT_PROMPT).question_rows("who \U0001f600?", "In one word.")
 
-    question, tail, last = (tokenizer.decode(rows.ids[g.start : g.stop]) for g in rows.groups)
+    question, tail, last = (tokenizer.decode(rows.ids[g.start : g.stop]) for g in rows.groups())
 
     assert question == "who \U0001f600?"
     assert tail == "\nIn one word.<|im_end|>\n<|im_start|>assistant\n"
