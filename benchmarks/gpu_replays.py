@@ -9,7 +9,7 @@ likely, every time that it is asked.
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -81,9 +81,18 @@ def _checked(name: str, pair: _Pair, run: Callable[[_Pair], None]) -> None:
     except Exception as error:  # noqa: BLE001  # told, counted, and on to the next
         traceback.print_exc(file=sys.stderr)
         _failed(name, pair.facts, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
-    if torch.cuda.is_available():
-        pair.facts[f"{name}: memory allocated, MB"] = round(torch.cuda.memory_allocated() / 1e6, 1)
-        pair.facts[f"{name}: memory reserved, MB"] = round(torch.cuda.memory_reserved() / 1e6, 1)
+    for kind, taken in _memory().items():
+        pair.facts[f"{name}: memory {kind}, MB"] = round(taken / 1e6, 1)
+
+
+def _memory() -> dict[str, int]:
+    """Tell the bytes that are taken by now; nothing without a GPU."""
+    if not torch.cuda.is_available():
+        return {}
+    return {
+        "allocated": torch.cuda.memory_allocated(),
+        "reserved": torch.cuda.memory_reserved(),
+    }
 
 
 def _failed(name: str, facts: Facts, why: str) -> None:
@@ -146,37 +155,31 @@ def _let_go(pair: _Pair) -> None:
     """Let captures go and make them again, many times."""
     question, ids = _QUESTIONS[1], pair.documents[:1]
     theirs = _tokens(pair.theirs, question, ids, None)
-    allocated, reserved = [], []
+    taken: list[dict[str, int]] = []
     for number in range(12):
         pair.replays.let_go()
         _same(f"after letting go {number} times", _tokens(pair.ours, question, ids, None), theirs)
-        if torch.cuda.is_available():
-            allocated.append(torch.cuda.memory_allocated())
-            reserved.append(torch.cuda.memory_reserved())
-    _check_grown("letting go", pair, allocated, reserved)
+        taken.append(_memory())
+    _check_grown("letting go", pair, taken)
 
 
 def _captured_again(pair: _Pair) -> None:
     """Capture for answer after answer with memory of its own, as batches do."""
     questions = list(_QUESTIONS) * 2
-    allocated, reserved = [], []
+    taken: list[dict[str, int]] = []
     theirs = [a.text for a in pair.theirs.ask_all(questions, pair.documents[:1], 256, _NEW)]
     for _ in range(6):
         ours = [a.text for a in pair.ours.ask_all(questions, pair.documents[:1], 256, _NEW)]
         if ours != theirs:
             raise ValueError("answers of a batch differ; expected equal ones")
-        if torch.cuda.is_available():
-            allocated.append(torch.cuda.memory_allocated())
-            reserved.append(torch.cuda.memory_reserved())
-    _check_grown("batches", pair, allocated, reserved)
+        taken.append(_memory())
+    _check_grown("batches", pair, taken)
 
 
-def _check_grown(what: str, pair: _Pair, allocated: list[int], reserved: list[int]) -> None:
+def _check_grown(what: str, pair: _Pair, taken: Sequence[Mapping[str, int]]) -> None:
     """Compare the last time with the second: the first makes what is kept."""
-    if not allocated:
-        return
-    for kind, values in (("allocated", allocated), ("reserved", reserved)):
-        grown = (values[-1] - values[1]) / 1e6
+    for kind, last in taken[-1].items():
+        grown = (last - taken[1][kind]) / 1e6
         pair.facts[f"{what}: {kind} grew by, MB"] = round(grown, 1)
         if grown > _GROWN_MB[kind]:
             raise ValueError(

@@ -25,7 +25,7 @@ from acre_rag.model.landmarks import (
 
 ADAPTER_FORMAT = 1
 _PEFT_KEY = "base_model.model.model.layers.{layer}.self_attn.{name}_proj.lora_{part}.weight"
-_OWN_TENSORS = frozenset({"embedding", "selection", "question_embeddings"})
+_OWN_TENSORS = ("embedding", "selection", "question_embeddings")
 _FULL_KEY = "layers.{layer}.{name}.{part}"
 
 
@@ -48,11 +48,7 @@ def save_adapter(adapter: LandmarkAdapter, directory: Path, card: AdapterCard) -
     Raises:
         AdapterError: The directory cannot be written.
     """
-    own: dict[str, Tensor] = {"embedding": adapter.embedding}
-    if adapter.selection is not None:
-        own["selection"] = adapter.selection
-    if adapter.question_embeddings is not None:
-        own["question_embeddings"] = adapter.question_embeddings
+    own = _own_tensors(adapter)
     peft: dict[str, Tensor] = {}
     for layer, projections in enumerate(adapter.projections):
         for name, projection in projections.items():
@@ -129,6 +125,12 @@ def read_notes(directory: Path) -> dict[str, object]:
     return dict(config.get("notes", {}))
 
 
+def _own_tensors(adapter: LandmarkAdapter) -> dict[str, Tensor]:
+    """Name what an adapter has beside its projections."""
+    tensors = {name: getattr(adapter, name) for name in _OWN_TENSORS}
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+
 def _check_known(own: Mapping[str, Tensor], path: Path) -> None:
     """Refuse tensors that would be left out: the adapter learned with them."""
     unknown = sorted(n for n in own if n not in _OWN_TENSORS and not n.startswith("layers."))
@@ -202,11 +204,7 @@ def _write_json(value: Mapping[str, object], path: Path) -> None:
 
 def adapter_tensors(adapter: LandmarkAdapter) -> dict[str, Tensor]:
     """Name every tensor of an adapter, for its digest."""
-    tensors = {"embedding": adapter.embedding}
-    if adapter.selection is not None:
-        tensors["selection"] = adapter.selection
-    if adapter.question_embeddings is not None:
-        tensors["question_embeddings"] = adapter.question_embeddings
+    tensors = _own_tensors(adapter)
     for layer, projections in enumerate(adapter.projections):
         for name, projection in projections.items():
             tensors.update(_tensors_of(layer, name, projection))

@@ -34,19 +34,19 @@ class EmbeddedQuestions:
 def embed_questions(twin: ReadingTwin, questions: Sequence[Tensor]) -> EmbeddedQuestions:
     """Embed questions, each (tokens,), with landmarks before the last token of each."""
     count = landmark_count(twin)
-    room = questions[0].new_zeros(count)
-    ids = pad_sequence([torch.cat([own[:-1], room, own[-1:]]) for own in questions], True)
-    embedded = twin.embed(ids)
     if not count:
-        return EmbeddedQuestions(embedded, None)
+        return EmbeddedQuestions(twin.embed(pad_sequence(list(questions), batch_first=True)), None)
+    room = questions[0].new_zeros(count)
+    with_room = [torch.cat([own[:-1], room, own[-1:]]) for own in questions]
+    ids = pad_sequence(with_room, batch_first=True)
     lengths = torch.tensor([len(own) + count for own in questions], device=ids.device)
     rows = question_landmark_rows(lengths, count, ids.shape[1])
-    return EmbeddedQuestions(put_question_landmarks(twin, embedded, rows), rows)
+    return EmbeddedQuestions(put_question_landmarks(twin, twin.embed(ids), rows), rows)
 
 
 def landmark_count(twin: ReadingTwin) -> int:
     """Count the landmarks that a question gets."""
-    return 0 if twin.question_landmarks is None else len(twin.question_landmarks)
+    return 0 if twin.adapter is None else twin.adapter.question_landmarks
 
 
 def question_landmark_rows(lengths: Tensor, count: int, rows: int) -> Tensor:

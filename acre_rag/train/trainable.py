@@ -146,11 +146,10 @@ class TrainableAdapter(nn.Module):
         own.copy_(around if theirs is None else theirs)
 
     def _take_selection(self, theirs: Tensor) -> None:
-        groups, missing = theirs.shape[2], self.selection_logits.shape[2] - theirs.shape[2]
         known = theirs.to(self.selection_logits)
-        if missing:
+        if known.shape[2] < self.selection_logits.shape[2]:
             # What looks from the last token where the answer is may look so from before it.
-            last = known[:, :, groups - 1 :]
+            last = known[:, :, -1:]
             known = torch.cat([known, last / last.sum().clamp(min=1e-6) * _NEW_SHARE], dim=2)
         self.selection_logits.copy_(known.clamp(min=1e-6).log())
 
